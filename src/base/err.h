@@ -1,0 +1,52 @@
+/* Error codes of every function in this project that can fail.
+ *
+ * A function returns 0 (or a count) on success and one of these negative codes
+ * on failure; its `ret_` parameters are then untouched.  Text for people is
+ * made where the fault is known and carried in a `struct err`, so low layers
+ * need not log.
+ */
+#ifndef STRANDD_BASE_ERR_H
+#define STRANDD_BASE_ERR_H
+
+#define MUST_CHECK __attribute__((warn_unused_result))
+#define PRINTF_LIKE(fmt, first) __attribute__((format(printf, fmt, first)))
+
+enum err_code {
+	STRAND_OK = 0,
+	STRAND_ENOMEM = -1,	/* out of memory */
+	STRAND_EINVAL = -2,	/* bad input: configuration, argument, name */
+	STRAND_ENOENT = -3,	/* the named thing does not exist */
+	STRAND_EFULL = -4,	/* a bound is reached */
+	STRAND_ECONN = -5,	/* connection lost, refused or not to be had */
+	STRAND_ETIMEOUT = -6,	/* the deadline passed */
+	STRAND_ESTOPPED = -7,	/* told to stop while waiting */
+	STRAND_ESQL = -8,	/* a statement failed; the SQLSTATE says why */
+	STRAND_ESYS = -9,	/* a system call failed; the text holds strerror */
+	STRAND_EPROTO = -10,	/* the peer answered what it must not */
+};
+
+/* What went wrong, for people.  Plain data: copy freely, nothing to release. */
+struct err {
+	int code;		/* enum err_code */
+	char sqlstate[6];	/* five characters, or "" */
+	char text[512];		/* one line, no newline; never a password */
+};
+
+/* Fills *e (which may be NULL) and returns `code`, so that a caller can write
+ * `return err_set(e, STRAND_EINVAL, "...")`.  Any thread. */
+int err_set(struct err *e, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+/* The code's name, "STRAND_ENOMEM"; static storage. */
+const char *err_name(int code);
+
+/* Exit codes of strandd and strandctl; stable, documented in the manual. */
+enum exit_code {
+	EXIT_OK = 0,
+	EXIT_FAULT = 1,		/* something went wrong while working */
+	EXIT_USAGE = 2,		/* bad arguments, configuration or input */
+	EXIT_NOT_FOUND = 3,	/* the strand, route or table asked for is not there */
+	EXIT_UNREACHABLE = 4,	/* no connection to the server */
+	EXIT_INTERRUPTED = 5,	/* stopped by a signal before the work was done */
+};
+
+#endif
