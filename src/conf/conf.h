@@ -1,0 +1,66 @@
+/* The effective configuration: defaults, then the file.
+ *
+ * Loaded once, before any thread starts, and then only read: any thread may
+ * read it, nobody writes.  Strings are owned by the struct.
+ */
+#ifndef STRANDD_CONF_CONF_H
+#define STRANDD_CONF_CONF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/log.h"
+
+/* A module and the table that it owns. */
+struct conf_module {
+	char *name;		/* "dm" */
+	char *table;		/* "DM_strands", resolved as SQL would */
+};
+
+/* One route as configured. */
+struct conf_route {
+	char *tag;		/* "dm:evaluate_plan"; the part before ':' names the receiving module */
+	char *source;		/* source table */
+	char *handler;		/* SQL function, as SQL would name it: "trading.evaluate_plan" */
+	bool serial;		/* one batch at a time over all workers and instances */
+	int line;		/* where in the file, for messages */
+};
+
+struct conf {
+	char *file;		/* path it came from, for messages */
+	/* module_communication.database; NULL = libpq's own default */
+	char *db_host, *db_port, *db_name, *db_user, *db_password, *db_service;
+	char *db_search_path;		/* default "public" */
+	int64_t db_connect_timeout_ms;	/* default 5000 */
+	int64_t db_lock_timeout_ms;	/* default 2000 */
+	int64_t db_idle_timeout_ms;	/* close a worker's connection idle this long; default 300000 */
+	int64_t db_max_lifetime_ms;	/* renew a connection this old; default 3600000 */
+	bool notifications_enabled;	/* default true; false = by scanning alone */
+	int workers_threads;		/* 1..64, default 4 */
+	int workers_batch;		/* strands a batch, 1..1000, default 100 */
+	int64_t handler_timeout_ms;	/* bound on one batch's statement, default 30000 */
+	int queue_limit;		/* deliveries queued or running, default 20000 */
+	int64_t queue_bytes;		/* their ids in bytes, default 8 MiB */
+	int64_t scan_interval_ms;	/* default 5000 */
+	int scan_page;			/* rows a page, default 1000 */
+	int64_t stop_timeout_ms;	/* finish what runs within this, default 20000 */
+	char *stats_socket;		/* NULL = none */
+	enum log_level log_level;	/* default info */
+	struct conf_module *modules;
+	size_t n_modules;
+	struct conf_route *routes;
+	size_t n_routes;
+};
+
+/* Reads `path`.  STRAND_ENOENT (no such file), STRAND_EINVAL (syntax, unknown
+ * key, wrong type, out of bounds; text starts with "file:line: "),
+ * STRAND_ENOMEM. */
+int conf_load(struct conf **ret_conf, const char *path, struct err *e) MUST_CHECK;
+void conf_free(struct conf *c);
+
+/* The module that receives `tag` ("dm:evaluate_plan" -> "dm"), or NULL. */
+const struct conf_module *conf_receiver(const struct conf *c, const char *tag);
+
+#endif
