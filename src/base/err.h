@@ -29,6 +29,7 @@ enum err_code {
 struct err {
 	int code;		/* enum err_code */
 	char sqlstate[6];	/* five characters, or "" */
+	char relation[64];	/* the table that the server's error names, or "" */
 	char text[512];		/* one line, no newline; never a password */
 };
 

@@ -1,0 +1,261 @@
+#include "pg/conn.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "pg/wait.h"
+
+/* A dead peer is noticed within about 25 s, by us and by the server. */
+#define KEEPALIVES_IDLE_S "10"
+#define KEEPALIVES_INTERVAL_S "5"
+#define KEEPALIVES_COUNT "3"
+#define TCP_USER_TIMEOUT_MS "25000"
+
+/* What a database's or a role's defaults could change under our feet.  The
+ * parameters are search_path, lock_timeout, statement_timeout and
+ * idle_in_transaction_session_timeout. */
+static const char session_sql[] =
+	"SELECT pg_catalog.set_config(s.name, s.value, false) FROM (VALUES"
+	" ('search_path', $1),"
+	" ('lock_timeout', $2),"
+	" ('statement_timeout', $3),"
+	" ('idle_in_transaction_session_timeout', $4),"
+	" ('idle_session_timeout', '0'),"
+	" ('default_transaction_isolation', 'read committed'),"
+	" ('default_transaction_read_only', 'off'),"
+	" ('default_transaction_deferrable', 'off'),"
+	" ('synchronous_commit', 'on'),"
+	" ('jit', 'off'),"
+	" ('DateStyle', 'ISO, YMD'),"
+	" ('IntervalStyle', 'postgres'),"
+	" ('TimeZone', 'UTC'),"
+	" ('extra_float_digits', '1'),"
+	" ('bytea_output', 'hex'),"
+	" ('standard_conforming_strings', 'on'),"
+	" ('escape_string_warning', 'on'),"
+	" ('client_min_messages', 'warning'),"
+	" ('tcp_keepalives_idle', '" KEEPALIVES_IDLE_S "'),"
+	" ('tcp_keepalives_interval', '" KEEPALIVES_INTERVAL_S "'),"
+	" ('tcp_keepalives_count', '" KEEPALIVES_COUNT "'),"
+	" ('tcp_user_timeout', '" TCP_USER_TIMEOUT_MS "'),"
+	" ('client_connection_check_interval', '5s')"
+	") AS s(name, value)";
+
+static void on_notice(void *arg, const PGresult *res)
+{
+	struct conn *c = arg;
+	const char *text = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
+
+	/* syncrep.c's warnings; not each of them has a SQLSTATE of its own. */
+	if (text && strstr(text, "synchronous replication"))
+		c->sync_wait_cancelled = true;
+}
+
+/* "host=H port=P database=D user=U" of the attempt, for messages. */
+static void describe(const struct conn *c, char *out, size_t size)
+{
+	const char *host = PQhost(c->pg), *port = PQport(c->pg);
+	const char *db = PQdb(c->pg), *user = PQuser(c->pg);
+
+	snprintf(out, size, "server \"%s\" port %s, database \"%s\", user \"%s\"",
+		 host && *host ? host : "(default)", port && *port ? port : "(default)",
+		 db && *db ? db : "(default)", user && *user ? user : "(default)");
+}
+
+/* First line of libpq's message: the rest repeats or hints at the server log. */
+static int connect_failed(struct conn *c, int code, const char *why, struct err *e)
+{
+	char where[300], line[160];
+
+	describe(c, where, sizeof(where));
+	snprintf(line, sizeof(line), "%.*s", (int)strcspn(why, "\n"), why);
+	return err_set(e, code, "no connection to %s: %s", where, line);
+}
+
+static PGconn *start_connection(const struct conn_target *t)
+{
+	const char *keys[] = { "dbname", "service", "host", "port", "user", "password",
+			       "application_name", "client_encoding", "keepalives_idle",
+			       "keepalives_interval", "keepalives_count", "tcp_user_timeout", NULL };
+	const char *values[] = { t->dbname, t->service, t->host, t->port, t->user, t->password,
+				 t->application_name, "UTF8", KEEPALIVES_IDLE_S,
+				 KEEPALIVES_INTERVAL_S, KEEPALIVES_COUNT, TCP_USER_TIMEOUT_MS, NULL };
+
+	return PQconnectStartParams(keys, values, 1);
+}
+
+static int finish_connection(struct conn *c, int64_t deadline, struct err *e)
+{
+	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+
+	while (status != PGRES_POLLING_OK) {
+		if (status == PGRES_POLLING_FAILED || PQstatus(c->pg) == CONNECTION_BAD)
+			return connect_failed(c, STRAND_ECONN, PQerrorMessage(c->pg), e);
+		int ret = wait_socket(c, status == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline);
+		if (ret == STRAND_ETIMEOUT)
+			return connect_failed(c, ret, "no answer within the connect timeout", e);
+		if (ret)
+			return connect_failed(c, ret, "told to stop", e);
+		status = PQconnectPoll(c->pg);
+	}
+	return 0;
+}
+
+static int pin_session(struct conn *c, int64_t deadline, struct err *e)
+{
+	const struct conn_target *t = c->target;
+	char lock[24], statement[24], idle[24];
+	const char *values[] = { t->search_path ? t->search_path : "public", lock, statement, idle };
+
+	snprintf(lock, sizeof(lock), "%lld", (long long)t->lock_timeout_ms);
+	snprintf(statement, sizeof(statement), "%lld", (long long)t->statement_timeout_ms);
+	snprintf(idle, sizeof(idle), "%lld", (long long)t->idle_in_transaction_ms);
+	return conn_query(c, session_sql, 4, values, deadline, NULL, e);
+}
+
+int conn_open(struct conn **ret_conn, const struct conn_target *t, int64_t deadline,
+	      int stop_fd, struct err *e)
+{
+	struct conn *c = calloc(1, sizeof(*c));
+	int ret;
+
+	if (!c)
+		return err_set(e, STRAND_ENOMEM, "out of memory");
+	c->target = t;
+	c->stop_fd = stop_fd;
+	c->opened_at = c->used_at = clock_now();
+	c->pg = start_connection(t);
+	ret = c->pg ? finish_connection(c, deadline, e) : err_set(e, STRAND_ENOMEM, "out of memory");
+	if (!ret && PQsetnonblocking(c->pg, 1))
+		ret = connect_failed(c, STRAND_ECONN, PQerrorMessage(c->pg), e);
+	if (!ret) {
+		PQsetNoticeReceiver(c->pg, on_notice, c);
+		c->usable = true;
+		ret = pin_session(c, deadline, e);
+		if (ret == STRAND_ESQL)
+			ret = STRAND_ECONN;
+	}
+	if (ret) {
+		conn_close(c);
+		return ret;
+	}
+	*ret_conn = c;
+	return 0;
+}
+
+void conn_close(struct conn *c)
+{
+	if (!c)
+		return;
+	PQfinish(c->pg);
+	free(c);
+}
+
+PGconn *conn_pg(struct conn *c)
+{
+	return c->pg;
+}
+
+bool conn_usable(const struct conn *c)
+{
+	return c->usable;
+}
+
+int64_t conn_opened_at(const struct conn *c)
+{
+	return c->opened_at;
+}
+
+int64_t conn_used_at(const struct conn *c)
+{
+	return c->used_at;
+}
+
+bool conn_sync_wait_cancelled(struct conn *c)
+{
+	bool was = c->sync_wait_cancelled;
+
+	c->sync_wait_cancelled = false;
+	return was;
+}
+
+/* One result is wanted; an error among several results wins. */
+static int collect(struct conn *c, int64_t deadline, PGresult **ret_result, struct err *e)
+{
+	PGresult *last = NULL, *res;
+	int ret, first_error = 0;
+
+	while (!(ret = wait_result(c, deadline, &res, e)) && res) {
+		int bad = result_error(c, res, first_error ? NULL : e);
+		if (bad && !first_error)
+			first_error = bad;
+		PQclear(last);
+		last = res;
+	}
+	ret = ret ? ret : first_error;
+	if (!ret && ret_result) {
+		*ret_result = last;
+		return 0;
+	}
+	PQclear(last);
+	return ret;
+}
+
+int conn_query(struct conn *c, const char *sql, int n_values, const char *const *values,
+	       int64_t deadline, PGresult **ret_result, struct err *e)
+{
+	if (!PQsendQueryParams(c->pg, sql, n_values, NULL, values, NULL, NULL, 0))
+		return conn_lost(c, e);
+	return collect(c, deadline, ret_result, e);
+}
+
+int conn_script(struct conn *c, const char *sql, int64_t deadline, struct err *e)
+{
+	if (!PQsendQuery(c->pg, sql))
+		return conn_lost(c, e);
+	return collect(c, deadline, NULL, e);
+}
+
+int conn_prepare(struct conn *c, const char *name, const char *sql, int64_t deadline,
+		 struct err *e)
+{
+	if (!PQsendPrepare(c->pg, name, sql, 0, NULL))
+		return conn_lost(c, e);
+	return collect(c, deadline, NULL, e);
+}
+
+int conn_wait_notify(struct conn *c, int64_t deadline, struct err *e)
+{
+	int ret = wait_socket(c, POLLIN, deadline);
+
+	if (ret == STRAND_ETIMEOUT)
+		return ret;
+	if (ret) {
+		c->usable = false;
+		return err_set(e, ret, "told to stop");
+	}
+	return PQconsumeInput(c->pg) ? 0 : conn_lost(c, e);
+}
+
+void conn_kill(struct conn *c, bool terminate)
+{
+	int64_t deadline = clock_after_ms(c->target->connect_timeout_ms);
+	const char *sql = terminate ? "SELECT pg_catalog.pg_terminate_backend($1::int)"
+				    : "SELECT pg_catalog.pg_cancel_backend($1::int)";
+	char pid[24];
+	const char *values[] = { pid };
+	struct conn *second;
+	struct err ignored;
+
+	snprintf(pid, sizeof(pid), "%d", PQbackendPID(c->pg));
+	if (conn_open(&second, c->target, deadline, -1, &ignored))
+		return;
+	if (conn_query(second, sql, 1, values, deadline, NULL, &ignored)) {
+		/* The backend's own statement_timeout and connection check remain. */
+	}
+	conn_close(second);
+}

@@ -1,0 +1,119 @@
+#include "pg/wait.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+
+int wait_socket(struct conn *c, short events, int64_t deadline)
+{
+	struct pollfd fds[2] = {
+		{ .fd = PQsocket(c->pg), .events = events },
+		{ .fd = c->stop_fd, .events = POLLIN },
+	};
+
+	for (;;) {
+		int n = poll(fds, 2, clock_left_ms(deadline));
+
+		c->used_at = clock_now();
+		if (n > 0 && fds[0].revents)
+			return 0;
+		if (n > 0)
+			return STRAND_ESTOPPED;
+		if (n == 0 && c->used_at >= deadline)
+			return STRAND_ETIMEOUT;
+		if (n < 0 && errno != EINTR)
+			return STRAND_ETIMEOUT;
+	}
+}
+
+int conn_lost(struct conn *c, struct err *e)
+{
+	const char *why = PQerrorMessage(c->pg);
+
+	c->usable = false;
+	return err_set(e, STRAND_ECONN, "connection lost: %.*s",
+		       *why ? (int)strcspn(why, "\n") : 25, *why ? why : "closed by the other side");
+}
+
+static int give_up(struct conn *c, int code, struct err *e)
+{
+	c->usable = false;
+	return err_set(e, code, code == STRAND_ETIMEOUT ? "no answer from the server in time"
+							: "told to stop");
+}
+
+/* While our bytes do not fit into the socket the server may be waiting for us
+ * to read, so both directions are served. */
+static int flush(struct conn *c, int64_t deadline, struct err *e)
+{
+	int left, ret;
+
+	while ((left = PQflush(c->pg)) > 0) {
+		ret = wait_socket(c, POLLIN | POLLOUT, deadline);
+		if (ret)
+			return give_up(c, ret, e);
+		if (!PQconsumeInput(c->pg))
+			return conn_lost(c, e);
+	}
+	return left < 0 ? conn_lost(c, e) : 0;
+}
+
+int wait_result(struct conn *c, int64_t deadline, PGresult **ret_result, struct err *e)
+{
+	int ret = flush(c, deadline, e);
+
+	while (!ret && PQisBusy(c->pg)) {
+		ret = wait_socket(c, POLLIN, deadline);
+		if (ret)
+			return give_up(c, ret, e);
+		if (!PQconsumeInput(c->pg))
+			return conn_lost(c, e);
+	}
+	if (!ret)
+		*ret_result = PQgetResult(c->pg);
+	return ret;
+}
+
+/* FATAL and PANIC end the session even while the socket still looks alive. */
+static bool ends_session(const PGresult *res)
+{
+	const char *severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
+
+	return !severity || strcmp(severity, "ERROR") != 0;
+}
+
+int result_error(struct conn *c, const PGresult *res, struct err *e)
+{
+	const char *state, *text, *relation;
+	int code;
+
+	switch (PQresultStatus(res)) {
+	case PGRES_TUPLES_OK:
+	case PGRES_COMMAND_OK:
+	case PGRES_EMPTY_QUERY:
+	case PGRES_PIPELINE_SYNC:
+		return 0;
+	case PGRES_PIPELINE_ABORTED:
+		return err_set(e, STRAND_EPROTO, "skipped: an earlier statement failed");
+	case PGRES_FATAL_ERROR:
+		break;
+	default:
+		return err_set(e, STRAND_EPROTO, "unexpected answer %s from the server",
+			       PQresStatus(PQresultStatus(res)));
+	}
+	code = ends_session(res) ? STRAND_ECONN : STRAND_ESQL;
+	if (code == STRAND_ECONN)
+		c->usable = false;
+	text = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
+	state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
+	err_set(e, code, "%s", text ? text : PQresultErrorMessage(res));
+	if (e && state)
+		memcpy(e->sqlstate, state, sizeof(e->sqlstate));
+	relation = PQresultErrorField(res, PG_DIAG_TABLE_NAME);
+	if (e && relation)
+		snprintf(e->relation, sizeof(e->relation), "%s", relation);
+	return code;
+}

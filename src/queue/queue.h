@@ -1,0 +1,67 @@
+/* What is to be done next: the in-flight set and the lanes.
+ *
+ * Per route two lock-free FIFO lanes, high and normal (liburcu cds_lfq), and
+ * over all of them one set of deliveries in flight (liburcu cds_lfht, keyed by
+ * route and id) that drops what is already queued or running.  Bounded: a full
+ * queue refuses, and the caller marks the route for scanning.
+ *
+ * Who may call: queue_offer any registered thread; queue_take, queue_finish,
+ * queue_return worker threads, a delivery only by the worker that took it;
+ * queue_new, queue_free the main thread, with no other thread inside.
+ * No call blocks except queue_wait and queue_wait_room, which take deadlines.
+ */
+#ifndef STRANDD_QUEUE_QUEUE_H
+#define STRANDD_QUEUE_QUEUE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "strand/delivery.h"
+
+struct queue;
+
+struct queue_config {
+	unsigned n_routes;
+	const unsigned *max_workers;	/* per route: workers on it at once, 0 = no cap; copied */
+	size_t max_entries;		/* queued or running */
+	size_t max_bytes;		/* of their ids */
+	unsigned n_workers;		/* 1..64 */
+};
+
+int queue_new(struct queue **ret_queue, const struct queue_config *config) MUST_CHECK;
+void queue_free(struct queue *q);	/* frees what is still queued; takes NULL */
+
+enum queue_answer {
+	QUEUE_ADDED,
+	QUEUE_DUPLICATE,	/* already queued or running */
+	QUEUE_FULL,		/* refused: the bound, or out of memory */
+};
+
+/* Copies the id.  Wakes one idle worker. */
+enum queue_answer queue_offer(struct queue *q, unsigned route, const char *id, size_t id_len, bool high);
+
+/* Takes up to `max` deliveries of ONE route and lane into `out`: high lanes of
+ * all routes first, then normal lanes, routes in turn.  Routes at their cap are
+ * passed over.  Returns how many; 0 when there is nothing to do.  A non-zero
+ * return counts this worker on the route until queue_leave. */
+size_t queue_take(struct queue *q, struct delivery **out, size_t max, unsigned *ret_route);
+
+/* The worker is done with the batch's route; wakes another if work is left. */
+void queue_leave(struct queue *q, unsigned route);
+
+void queue_finish(struct queue *q, struct delivery *d);	/* leaves the set, freed */
+void queue_return(struct queue *q, struct delivery *d);	/* to the end of its lane, still in flight */
+
+/* Worker `worker` (0..n_workers-1) sleeps until there is work, `deadline`, or
+ * `stop_fd` (-1: none) is readable.  STRAND_OK, STRAND_ETIMEOUT, STRAND_ESTOPPED. */
+int queue_wait(struct queue *q, unsigned worker, int64_t deadline, int stop_fd);
+
+/* The scanner (one thread) sleeps until fewer than `entries` are in flight. */
+int queue_wait_room(struct queue *q, size_t entries, int64_t deadline, int stop_fd);
+
+size_t queue_in_flight(const struct queue *q);			/* queued and running, all routes */
+size_t queue_depth(const struct queue *q, unsigned route);	/* queued on one route */
+
+#endif

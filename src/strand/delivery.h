@@ -1,0 +1,23 @@
+/* A delivery: one strand on one route, in memory.
+ *
+ * It is only a hint: PostgreSQL is the queue.  Created by queue_offer, owned by
+ * the queue until queue_take hands it to a worker, then by that worker until
+ * queue_finish (gone) or queue_return (back into its lane).
+ */
+#ifndef STRANDD_STRAND_DELIVERY_H
+#define STRANDD_STRAND_DELIVERY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct delivery {
+	unsigned route;		/* index in the daemon's route table */
+	bool high;		/* bears priority:high, as announced */
+	bool in_doubt;		/* a COMMIT that held it had no answer */
+	int64_t offered_at;	/* clock_now() */
+	size_t id_len;
+	char *id;		/* NUL-terminated strand id, at most 1 GB, mostly 15 bytes */
+};
+
+#endif
