@@ -1,0 +1,70 @@
+/* Counters: one row of metric.c's table a metric, one block of numbers a thread.
+ *
+ * metric_add is for hot paths: it adds to the calling thread's own block with
+ * a relaxed atomic, no lock, no sharing.  Sums are made at scrape time.  A
+ * block outlives its thread, so nothing counted is lost.  Gauges are read at
+ * scrape time from callbacks.
+ *
+ * A null `struct metrics` counts nothing: for programs that need no numbers.
+ */
+#ifndef STRANDD_STATS_METRIC_H
+#define STRANDD_STATS_METRIC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+
+enum metric {
+	/* By route. */
+	METRIC_NOTIFICATIONS,		/* received by the listener */
+	METRIC_DUPLICATES,		/* hints of what was already queued, running or settled */
+	METRIC_FORGED,			/* hints without a strand that bears the tag */
+	METRIC_OVERFLOWS,		/* hints dropped by the full queue */
+	METRIC_SETTLED,			/* receipts done */
+	METRIC_FAILED,			/* receipts failed */
+	METRIC_REPLIES,			/* replies written */
+	METRIC_UNROUTED_TAGS,		/* tags in replies that nobody attached */
+	METRIC_BATCHES,			/* committed */
+	METRIC_ROLLBACKS,		/* batches rolled back */
+	METRIC_CONTENDED,		/* deliveries left to another instance */
+	METRIC_SCAN_PASSES,
+	METRIC_SCAN_ROWS,		/* rows read by passes */
+	METRIC_SCAN_FOUND,		/* hints found by passes */
+	/* Of the whole service: use METRIC_NO_ROUTE. */
+	METRIC_RECONNECTS,		/* connections that had to be opened again */
+	METRIC_COUNT
+};
+
+#define METRIC_NO_ROUTE 0u
+
+/* A gauge's value at scrape time; called by the stats thread. */
+typedef double metric_gauge_fn(void *arg, unsigned route);
+
+struct metrics;
+
+/* `route_tags` and `route_sources` (for labels) are borrowed for the life of
+ * the struct.  Call before threads start. */
+int metrics_new(struct metrics **ret_metrics, const char *const *route_tags,
+		const char *const *route_sources, unsigned n_routes) MUST_CHECK;
+void metrics_free(struct metrics *m);		/* after every thread is joined; takes NULL */
+
+/* Any thread.  Never fails: out of memory, it counts in a block that all share.
+ * A metric of the whole service does not look at `route`. */
+void metric_add(struct metrics *m, enum metric which, unsigned route, uint64_t n);
+uint64_t metric_sum(const struct metrics *m, enum metric which, unsigned route);	/* any thread */
+
+/* Adds a gauge, by route (labelled) or of the whole service; before threads
+ * start.  `name` is without the prefix: "queue_depth" is exposed as
+ * strandd_queue_depth.  `name` and `help` are borrowed.  STRAND_EINVAL: a name
+ * that Prometheus would not take, or one that is there already. */
+int metric_gauge(struct metrics *m, const char *name, const char *help, bool by_route,
+		 metric_gauge_fn *fn, void *arg) MUST_CHECK;
+
+/* Prometheus text exposition format 0.0.4 of everything.  Any thread that may
+ * call the gauges. */
+void metrics_write(const struct metrics *m, struct buf *out);
+
+#endif
