@@ -54,11 +54,15 @@ struct conf {
 	size_t n_routes;
 };
 
-/* Reads `path`.  STRAND_ENOENT (no such file), STRAND_EINVAL (syntax, unknown
- * key, wrong type, out of bounds; text starts with "file:line: "),
- * STRAND_ENOMEM. */
+/* Reads `path`.  STRAND_ENOENT (no such file), STRAND_EINVAL (not readable,
+ * syntax, unknown key, wrong type, out of bounds; text starts with
+ * "file:line: " where a line is at fault), STRAND_ENOMEM.  Warns in the log
+ * when others can read a file that holds a password. */
 int conf_load(struct conf **ret_conf, const char *path, struct err *e) MUST_CHECK;
 void conf_free(struct conf *c);
+
+/* What an empty file would give; for programs that can do without a file. */
+int conf_default(struct conf **ret_conf) MUST_CHECK;
 
 /* The module that receives `tag` ("dm:evaluate_plan" -> "dm"), or NULL. */
 const struct conf_module *conf_receiver(const struct conf *c, const char *tag);
