@@ -17,6 +17,7 @@ int err_set(struct err *e, int code, const char *fmt, ...)
 	va_end(args);
 	e->code = code;
 	e->sqlstate[0] = '\0';
+	e->relation[0] = '\0';
 	memcpy(e->text, text, strlen(text) + 1);
 	/* Server messages and quoted input may bring newlines along. */
 	for (char *p = e->text; *p; p++) {
