@@ -1,0 +1,63 @@
+-- Everything of strandd's that does not belong to one module: schema strandd.
+--
+-- Run the files of this folder in the order of their numbers, as the ordinary
+-- role that owns the module tables (CREATE on the database is enough), with
+-- `psql -v ON_ERROR_STOP=1 -f FILE`, or let `strandctl init` run them.  On a
+-- database in use set a lock_timeout (PGOPTIONS='-c lock_timeout=2s') and run a
+-- file again when it gives up: every step can be repeated.
+
+-- step: schema strandd
+CREATE SCHEMA IF NOT EXISTS strandd;
+
+-- step: the schema is ours
+-- Whoever may create schemas could have made this one first and filled it with
+-- functions that later run as the installing role.
+DO $$
+DECLARE
+	holder pg_catalog.name;
+BEGIN
+	SELECT pg_catalog.pg_get_userbyid(n.nspowner) INTO STRICT holder
+	  FROM pg_catalog.pg_namespace n
+	 WHERE n.nspname OPERATOR(pg_catalog.=) 'strandd';
+	IF NOT pg_catalog.pg_has_role(holder, 'USAGE') THEN
+		RAISE EXCEPTION 'schema strandd belongs to role %, not to %', holder, current_user
+			USING ERRCODE = 'insufficient_privilege',
+			HINT = 'Install as that role, or drop the schema if strandd did not make it.';
+	END IF;
+END
+$$;
+
+-- step: version
+CREATE TABLE IF NOT EXISTS strandd.version (
+	version      integer NOT NULL PRIMARY KEY,
+	installed_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+
+-- step: not older than what is installed
+DO $$
+DECLARE
+	newest integer;
+BEGIN
+	SELECT max(version) INTO newest FROM strandd.version;
+	IF newest OPERATOR(pg_catalog.>) 1 THEN
+		RAISE EXCEPTION 'this database holds version % of strandd''s SQL, these files are version 1', newest
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = 'Install with the newer package.';
+	END IF;
+END
+$$;
+
+-- step: numbers of daemon instances, each used once
+CREATE SEQUENCE IF NOT EXISTS strandd.instance_seq AS bigint;
+
+-- step: tables that strands are written to
+CREATE TABLE IF NOT EXISTS strandd.sources (
+	source regclass NOT NULL PRIMARY KEY
+);
+
+-- step: tables of receiving modules, with their routes and receipts
+CREATE TABLE IF NOT EXISTS strandd.receivers (
+	receiver regclass NOT NULL PRIMARY KEY,
+	routes   regclass NOT NULL,
+	receipts regclass NOT NULL
+);
