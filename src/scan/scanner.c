@@ -1,0 +1,185 @@
+#include "scan/scanner.h"
+
+#include <poll.h>
+#include <stdlib.h>
+
+#include "base/backoff.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "scan/pass.h"
+
+#define RECORD_MS 10000		/* positions are recorded at most this often */
+#define OUTAGE_FIRST_MS 100
+#define OUTAGE_CAP_MS 5000
+
+/* No handler runs in this session, so the planner is pinned for good: pages are
+ * read through the (xact_id, hash) index whatever the statistics say. */
+static const char pins_sql[] =
+	"SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_bitmapscan = off;"
+	" SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_sort = off;"
+	" SET max_parallel_workers_per_gather = 0";
+
+int scanner_init(struct scanner *s, const struct context *x)
+{
+	*s = (struct scanner){ .context = x, .event = { .fd = -1 } };
+	s->routes = calloc(x->routes->n ? x->routes->n : 1, sizeof(*s->routes));
+	if (!s->routes)
+		return STRAND_ENOMEM;
+	return event_init(&s->event);
+}
+
+void scanner_release(struct scanner *s)
+{
+	for (size_t i = 0; s->routes && i < s->context->routes->n; i++)
+		snapshot_release(&s->routes[i].since);
+	free(s->routes);
+	s->routes = NULL;
+	event_release(&s->event);
+}
+
+void scanner_mark(struct scanner *s, unsigned route)
+{
+	/* release: the dropped hint's commit is seen by whoever sees the mark;
+	 * only the first mark needs to wake the scanner. */
+	if (!atomic_exchange_explicit(&s->routes[route].marked, true, memory_order_acq_rel))
+		event_signal(&s->event);
+}
+
+void scanner_listening(struct scanner *s)
+{
+	for (size_t i = 0; i < s->context->routes->n; i++)
+		atomic_store_explicit(&s->routes[i].marked, true, memory_order_release);
+	/* release: pairs with the scanner's load, after which it takes its first snapshot */
+	atomic_store_explicit(&s->listening, true, memory_order_release);
+	event_signal(&s->event);
+}
+
+static void disconnect(struct scanner *s)
+{
+	conn_close(s->conn);
+	s->conn = NULL;
+}
+
+/* A new connection may lead to another server, where the numbers of the old
+ * one mean nothing: every route starts from its recorded position. */
+static int connect_scanner(struct scanner *s, struct err *e)
+{
+	const struct context *x = s->context;
+	int ret = conn_open(&s->conn, x->target, clock_after_ms(x->conf->db_connect_timeout_ms),
+			    x->stop->now.fd, e);
+
+	if (ret)
+		return ret;
+	ret = route_table_check_system(x->routes, s->conn, clock_after_ms(x->conf->db_connect_timeout_ms), e);
+	if (!ret)
+		ret = conn_script(s->conn, pins_sql, clock_after_ms(x->conf->db_connect_timeout_ms), e);
+	if (ret)
+		disconnect(s);
+	for (size_t i = 0; i < x->routes->n; i++) {
+		s->routes[i].full = true;
+		s->routes[i].prepared = false;
+		s->routes[i].next_at = 0;
+		s->routes[i].recorded = 0;
+	}
+	return ret;
+}
+
+static int serve_route(struct scanner *s, unsigned route, struct err *e)
+{
+	struct scan_route *sr = &s->routes[route];
+	int64_t now = clock_now();
+	/* acquire: what was committed before the mark is visible to the snapshot
+	 * that is taken after it */
+	bool marked = atomic_exchange_explicit(&sr->marked, false, memory_order_acq_rel);
+	int ret = 0;
+
+	if (marked || sr->full || now >= sr->next_at) {
+		ret = pass_run(s, route, e);
+		sr->next_at = clock_after_ms(s->context->conf->scan_interval_ms);
+	}
+	if (!ret && now - sr->recorded_at > RECORD_MS * NSEC_PER_MSEC)
+		ret = pass_record_position(s, route, e);
+	return ret;
+}
+
+static int64_t next_due(const struct scanner *s)
+{
+	int64_t due = clock_after_ms(s->context->conf->scan_interval_ms);
+
+	for (size_t i = 0; i < s->context->routes->n; i++)
+		if (s->routes[i].next_at < due)
+			due = s->routes[i].next_at;
+	return due;
+}
+
+/* One round over all routes.  An error of one route's table does not keep the
+ * others waiting. */
+static int round_of_routes(struct scanner *s, struct err *e)
+{
+	for (unsigned i = 0; i < s->context->routes->n; i++) {
+		int ret = serve_route(s, i, e);
+		if (!ret)
+			continue;
+		if (ret == STRAND_ESTOPPED || !conn_usable(s->conn))
+			return ret;
+		log_warning("scan of route %s: %s", s->context->routes->routes[i].conf->tag, e->text);
+	}
+	return 0;
+}
+
+static void last_positions(struct scanner *s)
+{
+	struct err ignored;
+
+	for (unsigned i = 0; s->conn && i < s->context->routes->n; i++)
+		if (pass_record_position(s, i, &ignored))
+			break;
+}
+
+/* Waits for a mark, the next pass by interval, or the drain. */
+static void rest(struct scanner *s, int64_t until)
+{
+	struct pollfd fds[] = {
+		{ .fd = s->event.fd, .events = POLLIN },
+		{ .fd = s->context->stop->drain.fd, .events = POLLIN },
+	};
+
+	(void)!poll(fds, 2, clock_left_ms(until));
+	event_clear(&s->event);
+}
+
+void scanner_run(void *arg)
+{
+	struct scanner *s = arg;
+	const struct context *x = s->context;
+	unsigned failures = 0;
+	struct err e;
+	int ret;
+
+	while (stop_level(x->stop) == STOP_NONE) {
+		/* acquire: see scanner_listening */
+		if (x->conf->notifications_enabled &&
+		    !atomic_load_explicit(&s->listening, memory_order_acquire)) {
+			rest(s, clock_after_ms(1000));
+			continue;
+		}
+		ret = s->conn ? 0 : connect_scanner(s, &e);
+		if (!ret)
+			ret = round_of_routes(s, &e);
+		if (!ret) {
+			failures = 0;
+			rest(s, next_due(s));
+			continue;
+		}
+		if (ret == STRAND_ESTOPPED)
+			break;
+		disconnect(s);
+		if (!failures++)
+			log_warning("%s; trying again", e.text);
+		count(x, METRIC_RECONNECTS, METRIC_NO_ROUTE, 1);
+		(void)event_wait(&x->stop->drain,
+				 clock_after_ms(backoff_ms(failures, OUTAGE_FIRST_MS, OUTAGE_CAP_MS)));
+	}
+	last_positions(s);
+	disconnect(s);
+}

@@ -1,0 +1,50 @@
+/* The scanner thread: exact catch-up.
+ *
+ * A notification is lost when nobody listens, when the queue is full, or when
+ * its id is too long.  The scanner finds every committed strand that bears a
+ * route's tag and has no receipt, without clocks and without id watermarks:
+ * each pass takes a snapshot first; whatever may still commit is in progress in
+ * that snapshot or newer, so the next pass reads only what is at or above its
+ * xmax or was in its list.  The method is that of transactional queues such as
+ * PgQ, with the list of transactions in progress instead of their lower bound.
+ *
+ * scanner_mark and scanner_listening: any thread.  The rest: the main thread
+ * (init, release) and the scanner's own.
+ */
+#ifndef STRANDD_SCAN_SCANNER_H
+#define STRANDD_SCAN_SCANNER_H
+
+#include <stdatomic.h>
+
+#include "base/event.h"
+#include "scan/snapshot.h"
+#include "strand/context.h"
+
+/* What the scanner knows of one route; its own thread's, but for `marked`. */
+struct scan_route {
+	_Atomic bool marked;	/* hints were dropped: a pass is wanted now */
+	bool full;		/* the next pass starts at the recorded position */
+	bool seen;		/* `since` holds the last completed pass's snapshot */
+	struct snapshot since;
+	int64_t next_at;	/* clock_now() based: the next pass by interval */
+	uint64_t rows;		/* read since the position was last recorded */
+	uint64_t recorded;	/* the position as this thread last wrote it */
+	int64_t recorded_at;
+	bool prepared;		/* its statements, on the present connection */
+};
+
+struct scanner {
+	const struct context *context;
+	struct scan_route *routes;
+	struct event event;	/* something was marked */
+	_Atomic bool listening;	/* the first LISTEN is in force */
+	struct conn *conn;	/* NULL while there is none */
+};
+
+int scanner_init(struct scanner *s, const struct context *x) MUST_CHECK;
+void scanner_mark(struct scanner *s, unsigned route);
+void scanner_listening(struct scanner *s);	/* LISTEN is in force (again): look what was missed */
+void scanner_run(void *scanner);		/* thread body; until STOP_DRAIN */
+void scanner_release(struct scanner *s);
+
+#endif

@@ -1,0 +1,29 @@
+/* What every stage of a strand's way needs.  Filled by the main thread before
+ * threads start; each part says in its own header who may call it.
+ */
+#ifndef STRANDD_STRAND_CONTEXT_H
+#define STRANDD_STRAND_CONTEXT_H
+
+#include "base/stop.h"
+#include "conf/conf.h"
+#include "pg/conn.h"
+#include "queue/queue.h"
+#include "stats/metric.h"
+#include "strand/route.h"
+
+struct context {
+	const struct conf *conf;
+	const struct conn_target *target;
+	const struct route_table *routes;
+	struct queue *queue;
+	struct metrics *metrics;
+	struct stop *stop;
+};
+
+static inline void count(const struct context *x, enum metric which, unsigned route, uint64_t n)
+{
+	if (n)
+		metric_add(x->metrics, which, route, n);
+}
+
+#endif

@@ -1,0 +1,271 @@
+#include "strand/resolve.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+
+#define SCHEMA_VERSION "1"
+#define RESOLVE_TIMEOUT_MS 30000
+
+/* $1 a name as SQL would write it; the answer is empty when nothing bears it. */
+static const char table_sql[] =
+	"SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), n.nspname,"
+	"       strandd.prefix(c.oid::pg_catalog.regclass)"
+	"  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+	" WHERE c.oid = pg_catalog.to_regclass($1)";
+
+static const char near_tables_sql[] =
+	"SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class c"
+	"  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+	" WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'strandd')"
+	"   AND c.relname LIKE '%\\_strands' ORDER BY c.relname LIMIT 8";
+
+static const char route_sql[] =
+	"SELECT r.route, pg_catalog.hashtextextended(pg_catalog.format('strandd %%s %%s', %s, r.route), 0)"
+	"  FROM %s r WHERE r.source = pg_catalog.to_regclass($1) AND r.tag = $2 AND r.detached_at IS NULL";
+
+/* Functions that the configured name means, with what they take and return. */
+static const char handler_sql[] =
+	"SELECT pg_catalog.format('%I.%I', n.nspname, p.proname),"
+	"       p.proargtypes[0] = 'jsonb'::pg_catalog.regtype,"
+	"       p.prorettype = 'jsonb'::pg_catalog.regtype,"
+	"       pg_catalog.has_function_privilege(p.oid, 'EXECUTE'),"
+	"       pg_catalog.pg_get_function_identity_arguments(p.oid)"
+	"  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
+	" WHERE p.oid IN (pg_catalog.to_regprocedure($1 || '(' || $2 || ')'),"
+	"                 pg_catalog.to_regprocedure($1 || '(jsonb)'))"
+	" ORDER BY 2";
+
+static const char near_functions_sql[] =
+	"SELECT p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p"
+	"  JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
+	" WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'strandd')"
+	"   AND p.prorettype = 'jsonb'::pg_catalog.regtype"
+	" ORDER BY p.proname = pg_catalog.regexp_replace($1, '^.*\\.', '') DESC, 1 LIMIT 8";
+
+static int64_t soon(void)
+{
+	return clock_after_ms(RESOLVE_TIMEOUT_MS);
+}
+
+/* "; near names: a, b" from a query's first column, or nothing. */
+static void near_names(struct conn *c, const char *sql, const char *name, char *out, size_t size)
+{
+	const char *values[] = { name };
+	PGresult *res;
+	size_t used;
+
+	*out = '\0';
+	if (conn_query(c, sql, strstr(sql, "$1") ? 1 : 0, values, soon(), &res, NULL))
+		return;
+	used = (size_t)snprintf(out, size, "%s", PQntuples(res) ? "; there are: " : "");
+	for (int i = 0; i < PQntuples(res) && used < size; i++)
+		used += (size_t)snprintf(out + used, size - used, "%s%s", i ? ", " : "",
+					 PQgetvalue(res, i, 0));
+	PQclear(res);
+}
+
+int resolve_schema(struct conn *c, struct err *e)
+{
+	PGresult *res;
+	int ret = conn_query(c, "SELECT pg_catalog.max(version)::text FROM strandd.version", 0, NULL,
+			     soon(), &res, e);
+
+	if (ret == STRAND_ESQL)
+		return err_set(e, STRAND_EINVAL, "database \"%s\" is not prepared for strandd (%s);"
+			       " run: strandctl init", PQdb(conn_pg(c)), e->text);
+	if (ret)
+		return ret;
+	if (strcmp(PQgetvalue(res, 0, 0), SCHEMA_VERSION))
+		ret = err_set(e, STRAND_EINVAL, "database \"%s\" has strandd's schema in version %s,"
+			      " this program needs " SCHEMA_VERSION "; run: strandctl init",
+			      PQdb(conn_pg(c)), PQgetvalue(res, 0, 0));
+	PQclear(res);
+	return ret;
+}
+
+struct table {
+	char *name;	/* quoted, qualified */
+	char *receipts, *routes;
+};
+
+static void table_release(struct table *t)
+{
+	free(t->name);
+	free(t->receipts);
+	free(t->routes);
+}
+
+static char *side_table(struct conn *c, const PGresult *res, const char *kind)
+{
+	char bare[256], *schema, *name;
+	struct buf b = BUF_INIT;
+
+	snprintf(bare, sizeof(bare), "%s_%s", PQgetvalue(res, 0, 2), kind);
+	schema = PQescapeIdentifier(conn_pg(c), PQgetvalue(res, 0, 1), strlen(PQgetvalue(res, 0, 1)));
+	name = PQescapeIdentifier(conn_pg(c), bare, strlen(bare));
+	buf_init(&b);
+	buf_addf(&b, "%s.%s", schema ? schema : "", name ? name : "");
+	PQfreemem(schema);
+	PQfreemem(name);
+	return buf_steal(&b);
+}
+
+static int resolve_table(struct table *ret, struct conn *c, const char *configured, struct err *e)
+{
+	const char *values[] = { configured };
+	char near[300];
+	PGresult *res;
+	int code = conn_query(c, table_sql, 1, values, soon(), &res, e);
+
+	if (code == STRAND_ESQL)
+		return err_set(e, STRAND_EINVAL, "\"%s\" is no table's name: %s", configured, e->text);
+	if (code)
+		return code;
+	if (PQntuples(res)) {
+		ret->name = strdup(PQgetvalue(res, 0, 0));
+		ret->receipts = side_table(c, res, "receipts");
+		ret->routes = side_table(c, res, "routes");
+		code = ret->name && ret->receipts && ret->routes ? 0
+			: err_set(e, STRAND_ENOMEM, "out of memory");
+	} else {
+		near_names(c, near_tables_sql, NULL, near, sizeof(near));
+		code = err_set(e, STRAND_EINVAL, "table \"%s\" does not exist%s", configured, near);
+	}
+	PQclear(res);
+	return code;
+}
+
+static int resolve_number(struct route *r, struct conn *c, struct err *e)
+{
+	const char *values[] = { r->source, r->conf->tag };
+	char *literal = PQescapeLiteral(conn_pg(c), r->receipts, strlen(r->receipts));
+	struct buf sql = BUF_INIT;
+	PGresult *res;
+	int ret;
+
+	buf_init(&sql);
+	buf_addf(&sql, route_sql, literal ? literal : "", r->routes);
+	PQfreemem(literal);
+	ret = sql.failed ? err_set(e, STRAND_ENOMEM, "out of memory")
+		: conn_query(c, sql.data, 2, values, soon(), &res, e);
+	buf_release(&sql);
+	if (ret == STRAND_ESQL && strcmp(e->sqlstate, "42P01"))
+		return err_set(e, STRAND_EINVAL, "cannot read %s: %s", r->routes, e->text);
+	if (ret && ret != STRAND_ESQL)
+		return ret;
+	if (ret || !PQntuples(res)) {
+		if (!ret)
+			PQclear(res);
+		return err_set(e, STRAND_EINVAL, "the tag is not attached to %s for %s; run: strandctl"
+			       " attach --tag %s --source %s --receiver %s", r->source, r->receiver,
+			       r->conf->tag, r->conf->source, r->module->table);
+	}
+	r->number = atoi(PQgetvalue(res, 0, 0));
+	r->lock_seed = strtoll(PQgetvalue(res, 0, 1), NULL, 10);
+	PQclear(res);
+	return 0;
+}
+
+static int resolve_handler(struct route *r, struct conn *c, struct err *e)
+{
+	const char *values[] = { r->conf->handler, r->source };
+	char near[300];
+	PGresult *res;
+	int ret = conn_query(c, handler_sql, 2, values, soon(), &res, e);
+
+	if (ret == STRAND_ESQL)
+		return err_set(e, STRAND_EINVAL, "\"%s\" is no function's name: %s", r->conf->handler, e->text);
+	if (ret)
+		return ret;
+	if (!PQntuples(res)) {
+		near_names(c, near_functions_sql, r->conf->handler, near, sizeof(near));
+		ret = err_set(e, STRAND_EINVAL, "handler %s(%s) or %s(jsonb) does not exist%s",
+			      r->conf->handler, r->source, r->conf->handler, near);
+	} else if (strcmp(PQgetvalue(res, 0, 2), "t")) {
+		ret = err_set(e, STRAND_EINVAL, "handler %s(%s) does not return jsonb or SETOF jsonb",
+			      PQgetvalue(res, 0, 0), PQgetvalue(res, 0, 4));
+	} else if (strcmp(PQgetvalue(res, 0, 3), "t")) {
+		ret = err_set(e, STRAND_EINVAL, "user \"%s\" may not execute handler %s(%s); grant it",
+			      PQuser(conn_pg(c)), PQgetvalue(res, 0, 0), PQgetvalue(res, 0, 4));
+	} else {
+		r->handler = strdup(PQgetvalue(res, 0, 0));
+		r->handler_takes_json = !strcmp(PQgetvalue(res, 0, 1), "t");
+		ret = r->handler ? 0 : err_set(e, STRAND_ENOMEM, "out of memory");
+	}
+	PQclear(res);
+	return ret;
+}
+
+int resolve_route(struct route *r, struct conn *c, struct err *e)
+{
+	struct table source = { 0 }, receiver = { 0 };
+	int ret = resolve_table(&source, c, r->conf->source, e);
+
+	if (!ret)
+		ret = resolve_table(&receiver, c, r->module->table, e);
+	if (!ret) {
+		r->source = source.name;
+		r->receiver = receiver.name;
+		r->receipts = receiver.receipts;
+		r->routes = receiver.routes;
+		source.name = receiver.name = receiver.receipts = receiver.routes = NULL;
+		ret = resolve_number(r, c, e);
+	}
+	if (!ret)
+		ret = resolve_system(r, c, soon(), e);
+	if (!ret)
+		ret = resolve_handler(r, c, e);
+	table_release(&source);
+	table_release(&receiver);
+	return ret;
+}
+
+int resolve_system(const struct route *r, struct conn *c, int64_t deadline, struct err *e)
+{
+	char number[16];
+	const char *values[] = { number };
+	struct buf sql = BUF_INIT;
+	PGresult *res;
+	int ret;
+
+	snprintf(number, sizeof(number), "%d", r->number);
+	buf_init(&sql);
+	buf_addf(&sql, "SELECT r.system_identifier, s.system_identifier,"
+		 " r.system_identifier = s.system_identifier"
+		 " FROM %s r, pg_catalog.pg_control_system() s WHERE r.route = $1::integer", r->routes);
+	ret = sql.failed ? err_set(e, STRAND_ENOMEM, "out of memory")
+		: conn_query(c, sql.data, 1, values, deadline, &res, e);
+	buf_release(&sql);
+	if (ret)
+		return ret;
+	if (!PQntuples(res))
+		ret = err_set(e, STRAND_EINVAL, "route %d is gone from %s", r->number, r->routes);
+	else if (strcmp(PQgetvalue(res, 0, 2), "t"))
+		ret = err_set(e, STRAND_EINVAL, "%s was attached in a cluster with system identifier %s,"
+			      " this server's is %s: a restored copy must not trade; run: strandctl adopt"
+			      " --continue, --deliver or --skip", r->routes, PQgetvalue(res, 0, 0),
+			      PQgetvalue(res, 0, 1));
+	PQclear(res);
+	return ret;
+}
+
+int resolve_instance(int64_t *ret_instance, struct conn *c, struct err *e)
+{
+	PGresult *res;
+	int ret = conn_query(c, "SELECT pg_catalog.nextval('strandd.instance_seq')", 0, NULL, soon(),
+			     &res, e);
+
+	if (ret == STRAND_ESQL)
+		return err_set(e, STRAND_EINVAL, "user \"%s\" may not serve this database: %s;"
+			       " run: strandctl init --grant %s", PQuser(conn_pg(c)), e->text,
+			       PQuser(conn_pg(c)));
+	if (ret)
+		return ret;
+	*ret_instance = strtoll(PQgetvalue(res, 0, 0), NULL, 10);
+	PQclear(res);
+	return 0;
+}

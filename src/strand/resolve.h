@@ -1,0 +1,16 @@
+/* Looking one route up in the catalogs; private to src/strand. */
+#ifndef STRANDD_STRAND_RESOLVE_H
+#define STRANDD_STRAND_RESOLVE_H
+
+#include "strand/route.h"
+
+/* Is strandd's schema there, in a version that this program knows? */
+int resolve_schema(struct conn *c, struct err *e) MUST_CHECK;
+/* Fills the database's part of *r. */
+int resolve_route(struct route *r, struct conn *c, struct err *e) MUST_CHECK;
+/* Does the route's recorded system identifier match this server's? */
+int resolve_system(const struct route *r, struct conn *c, int64_t deadline, struct err *e) MUST_CHECK;
+/* A number for this process that no other bears, now or later. */
+int resolve_instance(int64_t *ret_instance, struct conn *c, struct err *e) MUST_CHECK;
+
+#endif

@@ -1,0 +1,115 @@
+#include "strand/route.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "strand/resolve.h"
+
+static char *channel_of(const char *tag)
+{
+	char *channel = strdup(tag);
+
+	for (char *p = channel; p && *p; p++)
+		if (*p == ':')
+			*p = '_';
+	return channel;
+}
+
+static void route_release(struct route *r)
+{
+	free(r->channel);
+	free(r->source);
+	free(r->receiver);
+	free(r->receipts);
+	free(r->routes);
+	free(r->handler);
+}
+
+void route_table_free(struct route_table *t)
+{
+	if (!t)
+		return;
+	for (size_t i = 0; i < t->n; i++)
+		route_release(&t->routes[i]);
+	free(t->routes);
+	free(t);
+}
+
+static struct route_table *table_new(const struct conf *conf)
+{
+	struct route_table *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return NULL;
+	t->routes = calloc(conf->n_routes ? conf->n_routes : 1, sizeof(*t->routes));
+	for (size_t i = 0; t->routes && i < conf->n_routes; i++) {
+		struct route *r = &t->routes[t->n++];
+		r->index = (unsigned)i;
+		r->conf = &conf->routes[i];
+		r->module = conf_receiver(conf, r->conf->tag);
+		r->channel = channel_of(r->conf->tag);
+		if (!r->channel)
+			break;
+	}
+	if (!t->routes || t->n < conf->n_routes || (t->n && !t->routes[t->n - 1].channel)) {
+		route_table_free(t);
+		return NULL;
+	}
+	return t;
+}
+
+/* All faults of a configuration are told in one start, each with its line. */
+static int resolve_all(struct route_table *t, const struct conf *conf, struct conn *c, struct err *e)
+{
+	struct err one;
+	int first = 0;
+
+	for (size_t i = 0; i < t->n; i++) {
+		int ret = resolve_route(&t->routes[i], c, &one);
+		if (ret == STRAND_EINVAL)
+			log_error("%s:%d: route \"%s\": %s", conf->file, t->routes[i].conf->line,
+				  t->routes[i].conf->tag, one.text);
+		else if (ret) {
+			if (e)
+				*e = one;
+			return ret;
+		}
+		first = first ? first : ret;
+	}
+	return first ? err_set(e, first, "%s: not every route can be served; see the lines above",
+			       conf->file) : 0;
+}
+
+int route_table_resolve(struct route_table **ret_table, const struct conf *conf,
+			struct conn *c, struct err *e)
+{
+	struct route_table *t = table_new(conf);
+	int ret;
+
+	if (!t)
+		return err_set(e, STRAND_ENOMEM, "out of memory");
+	ret = resolve_schema(c, e);
+	if (!ret)
+		ret = resolve_all(t, conf, c, e);
+	if (!ret)
+		ret = resolve_instance(&t->instance, c, e);
+	if (ret) {
+		route_table_free(t);
+		return ret;
+	}
+	*ret_table = t;
+	return 0;
+}
+
+int route_table_check_system(const struct route_table *t, struct conn *c, int64_t deadline,
+			     struct err *e)
+{
+	for (size_t i = 0; i < t->n; i++) {
+		int ret = resolve_system(&t->routes[i], c, deadline, e);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}

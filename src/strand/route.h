@@ -1,0 +1,53 @@
+/* Routes: tag + source table + receiving module + handler, resolved against
+ * the database.
+ *
+ * Built once by the main thread before any other thread starts, then only
+ * read, but for the atomics.  All strings are owned by the table.
+ */
+#ifndef STRANDD_STRAND_ROUTE_H
+#define STRANDD_STRAND_ROUTE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "conf/conf.h"
+#include "pg/conn.h"
+
+struct route {
+	unsigned index;		/* place in the table; what a delivery bears */
+	const struct conf_route *conf;		/* borrowed */
+	const struct conf_module *module;	/* the receiver; borrowed */
+	char *channel;		/* "dm_evaluate_plan" */
+	/* From the database; names are quoted and schema-qualified. */
+	int number;		/* <X>_routes.route */
+	char *source;		/* public.ad_strands */
+	char *receiver;		/* public.dm_strands */
+	char *receipts;		/* public.dm_receipts */
+	char *routes;		/* public.dm_routes */
+	char *handler;		/* trading.evaluate_plan */
+	bool handler_takes_json;	/* f(strand jsonb), not f(strand <row type>) */
+	int64_t lock_seed;	/* advisory locks of this route's strands are hashed with it */
+};
+
+struct route_table {
+	size_t n;
+	struct route *routes;
+	int64_t instance;	/* this daemon's number in the receipts, never used again */
+};
+
+/* Looks every configured route up.  STRAND_EINVAL: a table, function or
+ * attachment is missing or of the wrong kind; the text names it, near names
+ * and the remedy, and every fault is logged, not only the first.  STRAND_ECONN,
+ * STRAND_ESTOPPED as conn_query. */
+int route_table_resolve(struct route_table **ret_table, const struct conf *conf,
+			struct conn *c, struct err *e) MUST_CHECK;
+void route_table_free(struct route_table *t);
+
+/* On a fresh connection: is this still the database cluster that the routes
+ * were attached in?  STRAND_EINVAL with the remedy when it is not. */
+int route_table_check_system(const struct route_table *t, struct conn *c,
+			     int64_t deadline, struct err *e) MUST_CHECK;
+
+#endif

@@ -1,0 +1,64 @@
+/* One batch: up to a few hundred deliveries of one route, claimed, handled and
+ * settled in one transaction.  Belongs to the worker that took it.
+ */
+#ifndef STRANDD_WORK_BATCH_H
+#define STRANDD_WORK_BATCH_H
+
+#include "base/buf.h"
+#include "queue/queue.h"
+#include "strand/context.h"
+#include "work/outcome.h"
+#include "work/session.h"
+
+enum item_state {
+	ITEM_TAKEN,	/* not (any more) ours in the database */
+	ITEM_OURS,	/* claimed by the running transaction */
+	ITEM_SETTLED,	/* has a `done` receipt that this transaction wrote */
+	ITEM_FAILED,	/* has a `failed` receipt that this transaction wrote */
+	ITEM_GONE,	/* nothing to do: forged, settled before, or history */
+};
+
+struct batch {
+	const struct context *context;
+	const struct route *route;
+	size_t n;
+	struct delivery **items;	/* owned by the batch until batch_end */
+	enum item_state *states;
+	uint64_t replies, unrouted;	/* of the running transaction */
+	enum fault fault;		/* why the last transaction failed */
+};
+
+/* Claims, handles and settles in two round trips.  0: committed; each item's
+ * state says what became of it.  Else nothing is committed (or, after a lost
+ * connection, the items are in doubt), and b->fault says whose fault it was. */
+int batch_run(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
+
+/* The same with a savepoint around each strand, so that a bad one costs only
+ * itself: it gets a `failed` receipt. */
+int batch_run_guarded(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
+
+/* Steps that both kinds share (claim.c, settle.c). */
+
+/* BEGIN, settings, claim: sets ITEM_OURS.  Leaves the transaction open. */
+int batch_claim(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
+/* Queues the SET LOCALs of the route's transactions. */
+int batch_send_settings(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
+/* Counts what `settle` answered for the items listed in `positions`. */
+void batch_note_settled(struct batch *b, const PGresult *res, const size_t *positions);
+/* Ends the transaction; STRAND_EPROTO when the server answered ROLLBACK. */
+int batch_send_commit(struct session *s, struct err *e) MUST_CHECK;
+int batch_fetch_commit(struct batch *b, struct session *s, int64_t deadline, struct err *e) MUST_CHECK;
+int batch_rollback(struct session *s, struct err *e) MUST_CHECK;
+/* Looks at what is still ITEM_OURS after a commit: forged, settled before, in doubt. */
+int batch_examine(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
+/* Sets b->fault from the stage and the error; returns ret. */
+int batch_failed(struct batch *b, enum stage stage, int ret, const struct err *e);
+/* Nothing was committed, as far as we know: the items are taken, no more, and in
+ * doubt when the connection is to blame. */
+void batch_undo(struct batch *b);
+/* Where the items that are ours stand, and their ids as an array. */
+size_t batch_list_ours(const struct batch *b, size_t *positions, struct buf *ids);
+/* Deadline of one statement of the batch. */
+int64_t batch_deadline(const struct batch *b);
+
+#endif

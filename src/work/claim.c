@@ -1,0 +1,111 @@
+#include "work/batch.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/failpoint.h"
+#include "pg/array.h"
+
+/* A claim waits for nothing but, on a serial route, for the batch before it. */
+#define CLAIM_SLACK_MS 10000
+
+static void ids_of(const struct batch *b, struct buf *ids)
+{
+	array_begin(ids);
+	for (size_t i = 0; i < b->n; i++)
+		array_item(ids, b->items[i]->id, b->items[i]->id_len);
+	array_end(ids);
+}
+
+int batch_send_settings(struct batch *b, struct session *s, struct err *e)
+{
+	const struct conf *conf = b->context->conf;
+	char lock[24], statement[24], idle[24];
+	const char *values[] = { conf->db_search_path, lock, statement, idle, b->route->conf->tag };
+
+	snprintf(lock, sizeof(lock), "%lld", (long long)conf->db_lock_timeout_ms);
+	snprintf(statement, sizeof(statement), "%lld", (long long)conf->handler_timeout_ms);
+	snprintf(idle, sizeof(idle), "%lld", (long long)b->context->target->idle_in_transaction_ms);
+	return conn_send_prepared(s->conn, s->routes[b->route->index].settings, 5, values, e);
+}
+
+static int send_claim(struct batch *b, struct session *s, const char *ids, struct err *e)
+{
+	const struct session_route *p = &s->routes[b->route->index];
+	const char *values[] = { ids };
+	int ret = conn_pipeline_enter(s->conn, e);
+
+	if (!ret)
+		ret = conn_send(s->conn, STATEMENT_BEGIN, 0, NULL, e);
+	if (!ret)
+		ret = batch_send_settings(b, s, e);
+	if (!ret && p->sql.serial)
+		ret = conn_send_prepared(s->conn, p->serial, 0, NULL, e);
+	if (!ret)
+		ret = conn_send_prepared(s->conn, p->claim, 1, values, e);
+	if (!ret)
+		ret = conn_sync(s->conn, e);
+	return ret;
+}
+
+static void note_claimed(struct batch *b, const PGresult *res)
+{
+	for (int i = 0; i < PQntuples(res); i++) {
+		size_t n = strtoul(PQgetvalue(res, i, 0), NULL, 10);
+		if (n >= 1 && n <= b->n)
+			b->states[n - 1] = ITEM_OURS;
+	}
+}
+
+/* Fetches all answers of the round trip, so that the pipeline can be left; the
+ * first failure is the one that counts. */
+static int fetch_claim(struct batch *b, struct session *s, struct err *e)
+{
+	int64_t deadline = clock_after_ms(b->context->conf->db_lock_timeout_ms + CLAIM_SLACK_MS);
+	int statements = s->routes[b->route->index].sql.serial ? 4 : 3, first = 0;
+	PGresult *res = NULL;
+
+	for (int i = 0; i < statements; i++) {
+		struct err one;
+		PQclear(res);
+		res = NULL;
+		int ret = conn_fetch(s->conn, deadline, &res, &one);
+		if (ret && !first) {
+			first = ret;
+			*e = one;
+		}
+		if (!conn_usable(s->conn))
+			return first;
+	}
+	if (!first)
+		note_claimed(b, res);
+	PQclear(res);
+	int ret = conn_fetch_sync(s->conn, deadline, first ? NULL : e);
+	return ret ? ret : first;
+}
+
+int batch_claim(struct batch *b, struct session *s, struct err *e)
+{
+	struct buf ids = BUF_INIT;
+	int ret, left;
+
+	for (size_t i = 0; i < b->n; i++)
+		b->states[i] = ITEM_TAKEN;
+	b->replies = b->unrouted = 0;
+	buf_init(&ids);
+	ids_of(b, &ids);
+	ret = ids.failed ? err_set(e, STRAND_ENOMEM, "out of memory") : send_claim(b, s, ids.data, e);
+	buf_release(&ids);
+	if (!ret)
+		ret = fetch_claim(b, s, e);
+	if (conn_usable(s->conn)) {
+		left = conn_pipeline_leave(s->conn, ret ? NULL : e);
+		ret = ret ? ret : left;
+	}
+	if (!ret && FAILPOINT("claim.after"))
+		ret = err_set(e, STRAND_ECONN, "failpoint claim.after");
+	return batch_failed(b, STAGE_CLAIM, ret, e);
+}

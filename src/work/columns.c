@@ -1,0 +1,75 @@
+#include "work/columns.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* One row.  $1 the receiving table, $2 the receiving module, $3 the route's tag.
+ * A column that a reply leaves out gets its default; of those without one, `id`
+ * is made, `module` is the module's name and `created_at` the present.
+ * xact_id and tagged_at are the service's own and never in a reply. */
+static const char columns_sql[] =
+	"WITH col AS (SELECT a.attnum, a.attname, pg_catalog.quote_ident(a.attname) AS name,"
+	"   pg_catalog.pg_get_expr(d.adbin, d.adrelid) AS def"
+	"  FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d"
+	"    ON d.adrelid = a.attrelid AND d.adnum = a.attnum"
+	"  WHERE a.attrelid = $1::pg_catalog.regclass AND a.attnum > 0 AND NOT a.attisdropped"
+	"   AND a.attgenerated = '' AND a.attidentity = '' AND a.attname NOT IN ('xact_id', 'tagged_at')),"
+	" val AS (SELECT c.attnum, CASE c.attname WHEN 'id' THEN 'g.reply_id'"
+	"   WHEN 'tags' THEN $$coalesce(nullif(g.reply -> 'tags', 'null'), '[]') || CASE WHEN"
+	" coalesce((g.reply -> 'tags') OPERATOR(pg_catalog.@>) pg_catalog.jsonb_build_array('original_strand:' || g.id), false)"
+	" THEN '[]' ELSE pg_catalog.jsonb_build_array('original_strand:' || g.id) END$$"
+	"   ELSE CASE WHEN coalesce(c.def, f.fill) IS NULL THEN 'r.' || c.name"
+	"     ELSE pg_catalog.format('CASE WHEN g.reply ? %L THEN r.%s ELSE %s END', c.attname, c.name,"
+	"       coalesce(c.def, f.fill)) END END AS expr"
+	"  FROM col c, LATERAL (SELECT CASE c.attname WHEN 'module' THEN pg_catalog.quote_literal($2)"
+	"    WHEN 'created_at' THEN 'pg_catalog.now()' END AS fill) f)"
+	" SELECT (SELECT pg_catalog.string_agg(c.name, ', ' ORDER BY c.attnum) FROM col c),"
+	"  (SELECT pg_catalog.string_agg(v.expr, ', ' ORDER BY v.attnum) FROM val v),"
+	"  (SELECT pg_catalog.quote_literal(pg_catalog.array_agg(c.attname::text)::text) || '::text[]' FROM col c),"
+	"  pg_catalog.quote_literal(pg_catalog.upper(strandd.prefix($1::pg_catalog.regclass))),"
+	"  pg_catalog.quote_literal($1) || '::pg_catalog.regclass',"
+	"  pg_catalog.quote_literal(pg_catalog.jsonb_build_array($3::text)::text),"
+	"  pg_catalog.quote_literal(t.tags::text) || '::text[]',"
+	"  pg_catalog.quote_literal(pg_catalog.to_jsonb(t.tags)::text)"
+	" FROM (SELECT coalesce(pg_catalog.array_agg(DISTINCT x.tag), '{}') AS tags FROM strandd.routes() x"
+	"  WHERE x.source = $1::pg_catalog.regclass AND x.detached_at IS NULL) t";
+
+int columns_read(struct columns *ret, const struct route *r, struct conn *c, int64_t deadline,
+		 struct err *e)
+{
+	const char *values[] = { r->receiver, r->module->name, r->conf->tag };
+	struct columns cols = { 0 };
+	char **fields[] = { &cols.names, &cols.values, &cols.known, &cols.id_prefix,
+			    &cols.receiver_literal, &cols.tag_array, &cols.attached,
+			    &cols.attached_json };
+	PGresult *res;
+	bool complete = true;
+	int code = conn_query(c, columns_sql, 3, values, deadline, &res, e);
+
+	if (code)
+		return code;
+	for (int i = 0; i < (int)(sizeof(fields) / sizeof(fields[0])); i++) {
+		*fields[i] = strdup(PQgetvalue(res, 0, i));
+		complete = complete && *fields[i];
+	}
+	PQclear(res);
+	if (!complete) {
+		columns_release(&cols);
+		return err_set(e, STRAND_ENOMEM, "out of memory");
+	}
+	*ret = cols;
+	return 0;
+}
+
+void columns_release(struct columns *cols)
+{
+	free(cols->names);
+	free(cols->values);
+	free(cols->known);
+	free(cols->id_prefix);
+	free(cols->receiver_literal);
+	free(cols->tag_array);
+	free(cols->attached);
+	free(cols->attached_json);
+	*cols = (struct columns){ 0 };
+}

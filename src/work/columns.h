@@ -1,0 +1,25 @@
+/* What the statements of a route need to know of the receiving table, as SQL
+ * text quoted by the server; private to src/work. */
+#ifndef STRANDD_WORK_COLUMNS_H
+#define STRANDD_WORK_COLUMNS_H
+
+#include "base/err.h"
+#include "pg/conn.h"
+#include "strand/route.h"
+
+struct columns {
+	char *names;		/* id, module, kind: for INSERT INTO t (...) */
+	char *values;		/* their expressions over handled g and record r */
+	char *known;		/* '{id,module,...}'::text[]: keys that a reply may have */
+	char *id_prefix;	/* 'DM' */
+	char *receiver_literal;	/* 'public.dm_strands'::regclass */
+	char *tag_array;	/* '["dm:evaluate_plan"]', the route's tag */
+	char *attached;		/* ARRAY of tags attached to the receiving table, for counting the others */
+	char *attached_json;	/* the same as a jsonb array */
+};
+
+int columns_read(struct columns *ret, const struct route *r, struct conn *c, int64_t deadline,
+		 struct err *e) MUST_CHECK;
+void columns_release(struct columns *cols);
+
+#endif

@@ -1,0 +1,59 @@
+#include "work/batch.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+
+#define EXAMINE_TIMEOUT_MS 10000
+#define EXAMINE_TRIES 4
+
+static void judge(struct batch *b, size_t i, bool bears, bool receipt, bool mine)
+{
+	struct delivery *d = b->items[i];
+	const struct context *x = b->context;
+
+	if (receipt && mine && d->in_doubt)
+		count(x, METRIC_SETTLED, b->route->index, 1);
+	else if (receipt)
+		count(x, METRIC_DUPLICATES, b->route->index, 1);
+	else if (!bears)
+		count(x, METRIC_FORGED, b->route->index, 1);
+	/* It bears the tag and has no receipt: it appeared after the settle looked,
+	 * or it is history on its way to a `skipped` receipt. */
+	else if (d->tries < EXAMINE_TRIES) {
+		b->states[i] = ITEM_TAKEN;
+		return;
+	}
+	b->states[i] = ITEM_GONE;
+}
+
+int batch_examine(struct batch *b, struct session *s, struct err *e)
+{
+	char instance[24];
+	struct buf ids = BUF_INIT;
+	size_t *positions = calloc(b->n, sizeof(*positions)), n = 0;
+	PGresult *res = NULL;
+	int ret = 0;
+
+	buf_init(&ids);
+	if (positions)
+		n = batch_list_ours(b, positions, &ids);
+	if (!positions || ids.failed)
+		ret = err_set(e, STRAND_ENOMEM, "out of memory");
+	else if (n) {
+		const char *values[] = { ids.data, instance };
+		snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
+		ret = conn_query(s->conn, s->routes[b->route->index].sql.examine, 2, values,
+				 clock_after_ms(EXAMINE_TIMEOUT_MS), &res, e);
+	}
+	for (int i = 0; res && i < PQntuples(res); i++)
+		judge(b, positions[strtoul(PQgetvalue(res, i, 0), NULL, 10) - 1],
+		      *PQgetvalue(res, i, 1) == 't', *PQgetvalue(res, i, 3) == 't',
+		      *PQgetvalue(res, i, 2) == 't');
+	PQclear(res);
+	buf_release(&ids);
+	free(positions);
+	return batch_failed(b, STAGE_CLAIM, ret, e);
+}

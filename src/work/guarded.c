@@ -1,0 +1,181 @@
+#include "work/batch.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "pg/array.h"
+
+/* SAVEPOINT, settings, settle, SET CONSTRAINTS, RELEASE: the third answers. */
+#define STATEMENTS 5
+#define SETTLE_PLACE 2
+
+/* The handler before may have changed the settings.  Deferred constraints are
+ * checked here, where their strand is known, and not by the COMMIT of all. */
+static int send_one(struct batch *b, struct session *s, const char *ids, struct err *e)
+{
+	char instance[24];
+	const char *values[] = { ids, instance };
+	int ret = conn_pipeline_enter(s->conn, e);
+
+	snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
+	if (!ret)
+		ret = conn_send(s->conn, "SAVEPOINT strand", 0, NULL, e);
+	if (!ret)
+		ret = batch_send_settings(b, s, e);
+	if (!ret)
+		ret = conn_send_prepared(s->conn, s->routes[b->route->index].settle, 2, values, e);
+	if (!ret)
+		ret = conn_send(s->conn, "SET CONSTRAINTS ALL IMMEDIATE", 0, NULL, e);
+	if (!ret)
+		ret = conn_send(s->conn, "RELEASE SAVEPOINT strand", 0, NULL, e);
+	return ret ? ret : conn_sync(s->conn, e);
+}
+
+/* The first failure of the round trip is the one that counts. */
+static int fetch_one(struct batch *b, struct session *s, size_t i, struct err *e)
+{
+	int64_t deadline = batch_deadline(b);
+	PGresult *settled = NULL;
+	int first = 0, ret;
+
+	for (int k = 0; k < STATEMENTS && conn_usable(s->conn); k++) {
+		struct err one;
+		ret = conn_fetch(s->conn, deadline, k == SETTLE_PLACE ? &settled : NULL, &one);
+		if (ret && !first) {
+			first = ret;
+			*e = one;
+		}
+	}
+	if (conn_usable(s->conn)) {
+		ret = conn_fetch_sync(s->conn, deadline, first ? NULL : e);
+		first = first ? first : ret;
+	}
+	if (!first)
+		batch_note_settled(b, settled, &i);
+	PQclear(settled);
+	return first;
+}
+
+static int run_one(struct batch *b, struct session *s, size_t i, struct err *e)
+{
+	struct buf id = BUF_INIT;
+	int ret, left;
+
+	buf_init(&id);
+	array_begin(&id);
+	array_item(&id, b->items[i]->id, b->items[i]->id_len);
+	array_end(&id);
+	ret = id.failed ? err_set(e, STRAND_ENOMEM, "out of memory") : send_one(b, s, id.data, e);
+	buf_release(&id);
+	if (!ret)
+		ret = fetch_one(b, s, i, e);
+	if (conn_usable(s->conn)) {
+		left = conn_pipeline_leave(s->conn, ret ? NULL : e);
+		ret = ret ? ret : left;
+	}
+	return ret;
+}
+
+/* The strand's own fault, or is the handler not even there any more? */
+static enum fault whose_fault(struct batch *b, struct session *s, struct err *e)
+{
+	struct err why = *e;
+	int64_t deadline = batch_deadline(b);
+
+	batch_failed(b, STAGE_HANDLE, STRAND_ESQL, e);
+	if (b->fault != FAULT_CONFIGURATION)
+		return b->fault;
+	if (conn_query(s->conn, "SAVEPOINT probe", 0, NULL, deadline, NULL, &why) ||
+	    conn_prepare(s->conn, "probe", s->routes[b->route->index].sql.settle, deadline, &why))
+		return FAULT_CONFIGURATION;
+	if (conn_query(s->conn, "DEALLOCATE probe", 0, NULL, deadline, NULL, &why) ||
+	    conn_query(s->conn, "RELEASE SAVEPOINT probe", 0, NULL, deadline, NULL, &why))
+		return FAULT_CONNECTION;
+	return FAULT_HANDLER;
+}
+
+static int write_failed(struct batch *b, struct session *s, size_t i, const struct err *why,
+			struct err *e)
+{
+	char instance[24];
+	const char *values[] = { b->items[i]->id, instance, why->text, why->sqlstate };
+	int ret;
+
+	snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
+	ret = conn_query(s->conn, s->routes[b->route->index].sql.fail, 4, values, batch_deadline(b),
+			 NULL, e);
+	if (ret)
+		return batch_failed(b, STAGE_CLAIM, ret, e);
+	b->states[i] = ITEM_FAILED;
+	log_warning("route %s: strand \"%.64s\" failed: %s (SQLSTATE %s)", b->route->conf->tag,
+		    b->items[i]->id, why->text, why->sqlstate);
+	return 0;
+}
+
+/* 0 also when the strand is put off: it stays ITEM_TAKEN then. */
+static int guard_one(struct batch *b, struct session *s, size_t i, struct err *e)
+{
+	struct err why;
+	int ret = run_one(b, s, i, &why);
+
+	if (!ret)
+		return 0;
+	if (ret == STRAND_ESQL)
+		ret = conn_script(s->conn, "ROLLBACK TO SAVEPOINT strand; RELEASE SAVEPOINT strand",
+				  batch_deadline(b), e);
+	else
+		*e = why;
+	if (ret)
+		return batch_failed(b, STAGE_HANDLE, ret, e);
+	b->fault = whose_fault(b, s, &why);
+	switch (b->fault) {
+	case FAULT_HANDLER:
+		return write_failed(b, s, i, &why, e);
+	case FAULT_TRANSACTION:
+	case FAULT_RESOURCES:
+		b->states[i] = ITEM_TAKEN;
+		return 0;
+	default:
+		*e = why;
+		return STRAND_ESQL;
+	}
+}
+
+static int commit(struct batch *b, struct session *s, struct err *e)
+{
+	int64_t deadline = batch_deadline(b);
+	int ret = conn_pipeline_enter(s->conn, e), left;
+
+	if (!ret)
+		ret = batch_send_commit(s, e);
+	if (!ret)
+		ret = conn_sync(s->conn, e);
+	if (!ret)
+		ret = batch_fetch_commit(b, s, deadline, e);
+	if (conn_usable(s->conn)) {
+		left = conn_fetch_sync(s->conn, deadline, ret ? NULL : e);
+		ret = ret ? ret : left;
+	}
+	if (conn_usable(s->conn)) {
+		left = conn_pipeline_leave(s->conn, ret ? NULL : e);
+		ret = ret ? ret : left;
+	}
+	return batch_failed(b, STAGE_COMMIT, ret, e);
+}
+
+int batch_run_guarded(struct batch *b, struct session *s, struct err *e)
+{
+	int ret = batch_claim(b, s, e);
+
+	for (size_t i = 0; !ret && i < b->n; i++)
+		if (b->states[i] == ITEM_OURS)
+			ret = guard_one(b, s, i, e);
+	if (!ret)
+		ret = commit(b, s, e);
+	if (ret)
+		batch_undo(b);
+	return ret ? ret : batch_examine(b, s, e);
+}

@@ -1,0 +1,82 @@
+#include "work/session.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/buf.h"
+
+int session_open(struct session **ret_session, const struct conn_target *target,
+		 const struct route_table *routes, int64_t deadline, int stop_fd, struct err *e)
+{
+	struct session *s = calloc(1, sizeof(*s) + routes->n * sizeof(s->routes[0]));
+	int ret;
+
+	if (!s)
+		return err_set(e, STRAND_ENOMEM, "out of memory");
+	s->n_routes = routes->n;
+	ret = conn_open(&s->conn, target, deadline, stop_fd, e);
+	if (!ret)
+		ret = route_table_check_system(routes, s->conn, deadline, e);
+	if (ret) {
+		session_close(s);
+		return ret;
+	}
+	*ret_session = s;
+	return 0;
+}
+
+void session_close(struct session *s)
+{
+	if (!s)
+		return;
+	for (size_t i = 0; i < s->n_routes; i++)
+		statements_release(&s->routes[i].sql);
+	conn_close(s->conn);
+	free(s);
+}
+
+static int prepare_one(struct session *s, char name[24], const char *kind, unsigned route,
+		       const char *sql, int64_t deadline, struct err *e)
+{
+	snprintf(name, 24, "%s_%u", kind, route);
+	return sql ? conn_prepare(s->conn, name, sql, deadline, e) : 0;
+}
+
+/* A prepare that failed half way leaves names behind; a new one starts clean. */
+static int deallocate(struct session *s, int64_t deadline, struct err *e)
+{
+	for (size_t i = 0; i < s->n_routes; i++)
+		s->routes[i].ready = false;
+	return conn_query(s->conn, "DEALLOCATE ALL", 0, NULL, deadline, NULL, e);
+}
+
+int session_prepare(struct session *s, const struct route *r, int64_t deadline, struct err *e)
+{
+	struct session_route *p = &s->routes[r->index];
+	struct err ignored;
+	int ret;
+
+	if (p->ready)
+		return 0;
+	statements_release(&p->sql);
+	ret = statements_build(&p->sql, r, s->conn, deadline, e);
+	if (!ret)
+		ret = prepare_one(s, p->settings, "settings", r->index, p->sql.settings, deadline, e);
+	if (!ret)
+		ret = prepare_one(s, p->serial, "serial", r->index, p->sql.serial, deadline, e);
+	if (!ret)
+		ret = prepare_one(s, p->claim, "claim", r->index, p->sql.claim, deadline, e);
+	if (!ret)
+		ret = prepare_one(s, p->settle, "settle", r->index, p->sql.settle, deadline, e);
+	p->ready = !ret;
+	if (ret == STRAND_ESQL && deallocate(s, deadline, &ignored))
+		ret = STRAND_ECONN;
+	return ret;
+}
+
+int session_renew(struct session *s, const struct route *r, int64_t deadline, struct err *e)
+{
+	int ret = deallocate(s, deadline, e);
+
+	return ret ? ret : session_prepare(s, r, deadline, e);
+}

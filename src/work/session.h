@@ -1,0 +1,38 @@
+/* A worker's connection with the statements that it has prepared.
+ * Belongs to one worker thread.
+ */
+#ifndef STRANDD_WORK_SESSION_H
+#define STRANDD_WORK_SESSION_H
+
+#include "pg/conn.h"
+#include "strand/route.h"
+#include "work/statement.h"
+
+struct session_route {
+	bool ready;
+	struct statements sql;
+	char settings[24], serial[24], claim[24], settle[24];	/* prepared names */
+};
+
+struct session {
+	struct conn *conn;
+	size_t n_routes;
+	struct session_route routes[];
+};
+
+/* Connects, and refuses a database that is not the one of the routes. */
+int session_open(struct session **ret_session, const struct conn_target *target,
+		 const struct route_table *routes, int64_t deadline, int stop_fd,
+		 struct err *e) MUST_CHECK;
+void session_close(struct session *s);	/* takes NULL */
+
+/* Builds and prepares the route's statements if that is still to do. */
+int session_prepare(struct session *s, const struct route *r, int64_t deadline,
+		    struct err *e) MUST_CHECK;
+
+/* Forgets them: the receiving table may have changed.  Not in a transaction
+ * that failed. */
+int session_renew(struct session *s, const struct route *r, int64_t deadline,
+		  struct err *e) MUST_CHECK;
+
+#endif

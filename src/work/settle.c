@@ -1,0 +1,188 @@
+#include "work/batch.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/failpoint.h"
+#include "base/log.h"
+#include "pg/array.h"
+
+/* statement_timeout strikes first; this is for a server that does not answer. */
+#define SETTLE_SLACK_MS 5000
+
+int64_t batch_deadline(const struct batch *b)
+{
+	return clock_after_ms(b->context->conf->handler_timeout_ms + SETTLE_SLACK_MS);
+}
+
+/* "\"public\".dm_receipts" -> "dm_receipts", as an error's table field has it. */
+static void bare_name(const char *quoted, char *out, size_t size)
+{
+	const char *dot = strrchr(quoted, '.');
+	size_t n = 0;
+
+	for (const char *p = dot ? dot + 1 : quoted; *p && n + 1 < size; p++)
+		if (*p != '"')
+			out[n++] = *p;
+	out[n] = '\0';
+}
+
+int batch_failed(struct batch *b, enum stage stage, int ret, const struct err *e)
+{
+	char receipts[64];
+
+	if (!ret)
+		return 0;
+	bare_name(b->route->receipts, receipts, sizeof(receipts));
+	b->fault = ret == STRAND_EPROTO ? FAULT_TRANSACTION : outcome_classify(stage, e, receipts);
+	return ret;
+}
+
+int batch_send_commit(struct session *s, struct err *e)
+{
+	/* A transaction that failed answers a COMMIT with ROLLBACK and a good
+	 * status; the test build makes the server do so. */
+	return conn_send(s->conn, FAILPOINT("commit.rollback") ? "ROLLBACK" : "COMMIT", 0, NULL, e);
+}
+
+int batch_fetch_commit(struct batch *b, struct session *s, int64_t deadline, struct err *e)
+{
+	PGresult *res = NULL;
+	int ret = conn_fetch(s->conn, deadline, &res, e);
+
+	if (!ret && strcmp(PQcmdStatus(res), "COMMIT"))
+		ret = err_set(e, STRAND_EPROTO, "COMMIT was answered with %s", PQcmdStatus(res));
+	if (!ret && conn_sync_wait_cancelled(s->conn))
+		log_warning("route %s: a commit did not wait for the synchronous standby",
+			    b->route->conf->tag);
+	PQclear(res);
+	return ret;
+}
+
+int batch_rollback(struct session *s, struct err *e)
+{
+	return conn_query(s->conn, "ROLLBACK", 0, NULL, clock_after_ms(SETTLE_SLACK_MS), NULL, e);
+}
+
+void batch_note_settled(struct batch *b, const PGresult *res, const size_t *positions)
+{
+	for (int i = 0; i < PQntuples(res); i++) {
+		size_t n = strtoul(PQgetvalue(res, i, 0), NULL, 10);
+		b->states[positions[n - 1]] = ITEM_SETTLED;
+		b->replies += strtoul(PQgetvalue(res, i, 1), NULL, 10);
+		b->unrouted += strtoul(PQgetvalue(res, i, 2), NULL, 10);
+	}
+}
+
+size_t batch_list_ours(const struct batch *b, size_t *positions, struct buf *ids)
+{
+	size_t n = 0;
+
+	array_begin(ids);
+	for (size_t i = 0; i < b->n; i++) {
+		if (b->states[i] != ITEM_OURS)
+			continue;
+		array_item(ids, b->items[i]->id, b->items[i]->id_len);
+		positions[n++] = i;
+	}
+	array_end(ids);
+	return n;
+}
+
+void batch_undo(struct batch *b)
+{
+	for (size_t i = 0; i < b->n; i++) {
+		if (b->states[i] != ITEM_TAKEN && b->fault == FAULT_CONNECTION)
+			b->items[i]->in_doubt = true;
+		b->states[i] = ITEM_TAKEN;
+	}
+}
+
+static int send_settle(struct batch *b, struct session *s, const char *ids, struct err *e)
+{
+	char instance[24];
+	const char *values[] = { ids, instance };
+	int ret = conn_pipeline_enter(s->conn, e);
+
+	snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
+	if (!ret)
+		ret = conn_send_prepared(s->conn, s->routes[b->route->index].settle, 2, values, e);
+	if (!ret)
+		ret = batch_send_commit(s, e);
+	if (!ret)
+		ret = conn_sync(s->conn, e);
+	return ret;
+}
+
+static int fetch_settle(struct batch *b, struct session *s, const size_t *positions, struct err *e)
+{
+	int64_t deadline = batch_deadline(b);
+	PGresult *res = NULL;
+	struct err skipped;
+	int ret, commit;
+
+	ret = batch_failed(b, STAGE_HANDLE, conn_fetch(s->conn, deadline, &res, e), e);
+	if (!ret)
+		batch_note_settled(b, res, positions);
+	PQclear(res);
+	if (!conn_usable(s->conn))
+		return ret;
+	commit = batch_fetch_commit(b, s, deadline, ret ? &skipped : e);
+	if (!ret)
+		ret = batch_failed(b, STAGE_COMMIT, commit, e);
+	if (conn_usable(s->conn)) {
+		commit = conn_fetch_sync(s->conn, deadline, ret ? &skipped : e);
+		ret = ret ? ret : batch_failed(b, STAGE_COMMIT, commit, e);
+	}
+	return ret;
+}
+
+/* The second round trip: settle and COMMIT go out together, and the server skips
+ * the COMMIT when the settle failed. */
+static int settle(struct batch *b, struct session *s, const size_t *positions, const char *ids,
+		  struct err *e)
+{
+	int ret, left;
+
+	if (FAILPOINT("settle.before"))
+		return batch_failed(b, STAGE_CLAIM, err_set(e, STRAND_ECONN, "failpoint settle.before"), e);
+	ret = batch_failed(b, STAGE_HANDLE, send_settle(b, s, ids, e), e);
+	if (!ret && FAILPOINT("settle.sent"))
+		ret = batch_failed(b, STAGE_COMMIT, err_set(e, STRAND_ECONN, "failpoint settle.sent"), e);
+	if (!ret)
+		ret = fetch_settle(b, s, positions, e);
+	if (conn_usable(s->conn) && PQpipelineStatus(conn_pg(s->conn)) != PQ_PIPELINE_OFF) {
+		left = conn_pipeline_leave(s->conn, ret ? NULL : e);
+		ret = ret ? ret : batch_failed(b, STAGE_COMMIT, left, e);
+	}
+	return ret;
+}
+
+int batch_run(struct batch *b, struct session *s, struct err *e)
+{
+	struct buf ids = BUF_INIT;
+	size_t *positions = calloc(b->n, sizeof(*positions));
+	size_t ours;
+	int ret;
+
+	if (!positions) {
+		b->fault = FAULT_RESOURCES;
+		return err_set(e, STRAND_ENOMEM, "out of memory");
+	}
+	ret = batch_claim(b, s, e);
+	buf_init(&ids);
+	ours = ret ? 0 : batch_list_ours(b, positions, &ids);
+	if (!ret && ids.failed)
+		ret = batch_failed(b, STAGE_CLAIM, err_set(e, STRAND_ENOMEM, "out of memory"), e);
+	if (!ret)
+		ret = ours ? settle(b, s, positions, ids.data, e)
+			   : batch_failed(b, STAGE_CLAIM, batch_rollback(s, e), e);
+	buf_release(&ids);
+	free(positions);
+	if (ret)
+		batch_undo(b);
+	return ret ? ret : batch_examine(b, s, e);
+}

@@ -1,0 +1,188 @@
+#include "work/statement.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "work/columns.h"
+
+/* The planner's estimates are wrong on tables that are new or grow fast, and a
+ * wrong plan here costs a second a batch: keys are looked up through indexes,
+ * whatever the statistics say.  Lifted again before a handler is called. */
+#define PINS(pin) \
+	pin("plan_cache_mode", "force_generic_plan") "," pin("enable_seqscan", "off") "," \
+	pin("enable_bitmapscan", "off") "," pin("enable_hashjoin", "off") "," \
+	pin("enable_mergejoin", "off") "," pin("max_parallel_workers_per_gather", "0")
+#define PIN_ON(name, value) "pg_catalog.set_config('" name "', '" value "', true)"
+#define PIN_OFF(name, value) "pg_catalog.set_config('" name "', NULL, true)"
+
+static const char settings_sql[] =
+	"SELECT pg_catalog.set_config('search_path', $1, true),"
+	" pg_catalog.set_config('lock_timeout', $2, true),"
+	" pg_catalog.set_config('statement_timeout', $3, true),"
+	" pg_catalog.set_config('idle_in_transaction_session_timeout', $4, true),"
+	" pg_catalog.set_config('strand.tag', $5, true),"
+	" pg_catalog.set_config('synchronous_commit', 'on', true),"
+	" pg_catalog.set_config('jit', 'off', true),"
+	" pg_catalog.set_config('DateStyle', 'ISO, YMD', true),"
+	" pg_catalog.set_config('IntervalStyle', 'postgres', true),"
+	" pg_catalog.set_config('TimeZone', 'UTC', true),"
+	" pg_catalog.set_config('extra_float_digits', '1', true),"
+	PINS(PIN_ON);
+
+/* The lock is one of the route's own, so two instances that were told of the
+ * same strand neither wait for each other nor write anything. */
+static void build_claim(struct buf *b, const struct route *r)
+{
+	buf_addf(b, "SELECT u.n FROM pg_catalog.unnest($1::text[]) WITH ORDINALITY AS u(id, n)"
+		 " WHERE pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended(u.id, %lld))",
+		 (long long)r->lock_seed);
+}
+
+static void build_serial(struct buf *b, const struct route *r)
+{
+	if (r->conf->serial)
+		buf_addf(b, "SELECT pg_catalog.pg_advisory_xact_lock(%lld)", (long long)r->lock_seed);
+}
+
+/* Strands of the array that exist, bear the tag, lack a receipt and are no
+ * history.  Key lookups are scalar subqueries: a join would let the planner
+ * choose, and a join order can call the handler before the claim is known. */
+static void build_claimed(struct buf *b, const struct route *r, const struct columns *cols)
+{
+	buf_addf(b,
+		 "WITH lifted AS MATERIALIZED (SELECT " PINS(PIN_OFF) "),"
+		 " live AS MATERIALIZED (SELECT r.history FROM %s r"
+		 "  WHERE r.route = %d AND r.detached_at IS NULL),"
+		 " claimed AS MATERIALIZED (SELECT c.n, c.id, c.s, pg_catalog.clock_timestamp() AS started_at"
+		 "  FROM (SELECT u.n, u.id, l.history,"
+		 "    (SELECT t FROM %s t WHERE t.id = u.id AND coalesce(t.tags OPERATOR(pg_catalog.@>) %s, false)) AS s,"
+		 "    (SELECT p.state FROM %s p WHERE p.route = %d"
+		 "      AND p.strand_id = strandd.receipt_key(u.id) COLLATE \"C\") AS state"
+		 "    FROM live l, pg_catalog.unnest($1::text[]) WITH ORDINALITY AS u(id, n) OFFSET 0) c"
+		 "  WHERE c.s IS DISTINCT FROM NULL AND c.state IS NULL"
+		 "   AND (c.history IS NULL OR NOT pg_catalog.pg_visible_in_snapshot((c.s).xact_id, c.history))"
+		 "   AND (SELECT count(*) FROM lifted) = 1)",
+		 r->routes, r->number, r->source, cols->tag_array, r->receipts, r->number);
+}
+
+/* The rows flow one by one: a strand's replies are in the table before the next
+ * strand's handler runs, which a serial route's handler counts on. */
+static void build_handled(struct buf *b, const struct route *r, const struct columns *cols)
+{
+	buf_addf(b,
+		 ", handled AS MATERIALIZED (SELECT c.n, c.id, c.started_at, h.i, h.reply,"
+		 "   CASE WHEN h.reply IS NULL THEN NULL"
+		 "    ELSE coalesce(h.reply ->> 'update', h.reply ->> 'id', strandd.new_id(%s)) END AS reply_id"
+		 "  FROM claimed c LEFT JOIN LATERAL %s(%s) WITH ORDINALITY AS h(reply, i) ON true)",
+		 cols->id_prefix, r->handler, r->handler_takes_json ? "pg_catalog.to_jsonb(c.s)" : "c.s");
+}
+
+static void build_sent(struct buf *b, const struct route *r, const struct columns *cols)
+{
+	buf_addf(b, ", sent AS (INSERT INTO %s (%s) SELECT %s"
+		 " FROM handled g, LATERAL pg_catalog.jsonb_populate_record(NULL::%s, g.reply) AS r"
+		 " WHERE CASE WHEN g.reply IS NULL THEN false"
+		 "  WHEN pg_catalog.jsonb_typeof(g.reply) <> 'object'"
+		 "   OR pg_catalog.jsonb_typeof(g.reply -> 'tags') NOT IN ('array', 'null')"
+		 "   THEN strandd.refuse_reply(g.id, g.reply, %s)"
+		 "  WHEN g.reply ? 'update' THEN strandd.update_strand(%s, g.id, g.reply, %s)"
+		 "  WHEN g.reply - %s <> '{}' THEN strandd.refuse_reply(g.id, g.reply, %s)"
+		 "  ELSE true END RETURNING 1)",
+		 r->receiver, cols->names, cols->values, r->receiver, cols->known,
+		 cols->receiver_literal, cols->known, cols->known, cols->known);
+}
+
+/* Receipts last, and the answer after them: `sent` has run to its end before
+ * `done` reads a row, `settled` before the outermost query does. */
+static void build_settle(struct buf *b, const struct route *r, const struct columns *cols)
+{
+	build_claimed(b, r, cols);
+	build_handled(b, r, cols);
+	build_sent(b, r, cols);
+	buf_addf(b,
+		 ", done AS MATERIALIZED (SELECT g.n, g.id, pg_catalog.min(g.started_at) AS started_at,"
+		 "   pg_catalog.array_agg(g.reply_id ORDER BY g.i) FILTER (WHERE g.reply_id IS NOT NULL) AS reply_ids,"
+		 "   pg_catalog.sum(CASE WHEN (g.reply -> 'tags') OPERATOR(pg_catalog.<@) %s THEN 0"
+		 "     WHEN g.reply ? 'tags' THEN strandd.unrouted_tags(g.reply -> 'tags', %s) ELSE 0 END) AS unrouted"
+		 "  FROM handled g WHERE (SELECT count(*) FROM sent) IS NOT NULL GROUP BY g.n, g.id)"
+		 ", settled AS (INSERT INTO %s (route, strand_id, state, instance, reply_ids, started_at, finished_at)"
+		 "  SELECT %d, strandd.receipt_key(d.id), 'done', $2::bigint, d.reply_ids, d.started_at,"
+		 "   pg_catalog.clock_timestamp() FROM done d RETURNING 1)"
+		 " SELECT d.n, coalesce(pg_catalog.cardinality(d.reply_ids), 0), d.unrouted"
+		 "  FROM done d WHERE (SELECT count(*) FROM settled) IS NOT NULL",
+		 cols->attached_json, cols->attached, r->receipts, r->number);
+}
+
+static void build_fail(struct buf *b, const struct route *r)
+{
+	buf_addf(b, "INSERT INTO %s (route, strand_id, state, instance, error, sqlstate, started_at, finished_at)"
+		 " VALUES (%d, strandd.receipt_key($1), 'failed', $2::bigint, $3, $4,"
+		 "  pg_catalog.clock_timestamp(), pg_catalog.clock_timestamp())",
+		 r->receipts, r->number);
+}
+
+static void build_examine(struct buf *b, const struct route *r, const struct columns *cols)
+{
+	buf_addf(b, "SELECT u.n,"
+		 " coalesce((SELECT t.tags OPERATOR(pg_catalog.@>) %s FROM %s t WHERE t.id = u.id), false),"
+		 " (SELECT p.instance = $2::bigint FROM %s p WHERE p.route = %d"
+		 "   AND p.strand_id = strandd.receipt_key(u.id) COLLATE \"C\"),"
+		 " EXISTS (SELECT FROM %s p WHERE p.route = %d"
+		 "   AND p.strand_id = strandd.receipt_key(u.id) COLLATE \"C\")"
+		 " FROM pg_catalog.unnest($1::text[]) WITH ORDINALITY AS u(id, n)",
+		 cols->tag_array, r->source, r->receipts, r->number, r->receipts, r->number);
+}
+
+void statements_release(struct statements *s)
+{
+	free(s->settings);
+	free(s->serial);
+	free(s->claim);
+	free(s->settle);
+	free(s->fail);
+	free(s->examine);
+	*s = (struct statements){ 0 };
+}
+
+static char *text_of(struct buf *b)
+{
+	char *text = buf_steal(b);
+
+	buf_init(b);
+	return text;
+}
+
+int statements_build(struct statements *ret, const struct route *r, struct conn *c,
+		     int64_t deadline, struct err *e)
+{
+	struct statements s = { 0 };
+	struct columns cols = { 0 };
+	struct buf b = BUF_INIT;
+	int code = columns_read(&cols, r, c, deadline, e);
+
+	if (code)
+		return code;
+	buf_init(&b);
+	buf_adds(&b, settings_sql);
+	s.settings = text_of(&b);
+	build_serial(&b, r);
+	s.serial = b.len ? text_of(&b) : NULL;
+	build_claim(&b, r);
+	s.claim = text_of(&b);
+	build_settle(&b, r, &cols);
+	s.settle = text_of(&b);
+	build_fail(&b, r);
+	s.fail = text_of(&b);
+	build_examine(&b, r, &cols);
+	s.examine = text_of(&b);
+	buf_release(&b);
+	columns_release(&cols);
+	if (!s.settings || !s.claim || !s.settle || !s.fail || !s.examine ||
+	    (r->conf->serial && !s.serial)) {
+		statements_release(&s);
+		return err_set(e, STRAND_ENOMEM, "out of memory");
+	}
+	*ret = s;
+	return 0;
+}

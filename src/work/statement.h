@@ -1,0 +1,44 @@
+/* The texts of the statements that move a route's strands: claim, handle and
+ * settle, and their companions.
+ *
+ * Built from the catalogs on one connection, for one route, by the thread that
+ * owns the connection; a receiving table that changes shape needs a new build.
+ * All values of strands are parameters; identifiers and column defaults come
+ * quoted from the server.
+ */
+#ifndef STRANDD_WORK_STATEMENT_H
+#define STRANDD_WORK_STATEMENT_H
+
+#include "base/err.h"
+#include "pg/conn.h"
+#include "strand/route.h"
+
+struct statements {
+	/* $1 search_path, $2 lock_timeout, $3 statement_timeout, $4
+	 * idle_in_transaction_session_timeout, $5 tag.  SET LOCAL of everything that
+	 * a handler could have overwritten, and of the planner's pins. */
+	char *settings;
+	/* No parameters: one batch of this route at a time in this database;
+	 * NULL unless the route is serial. */
+	char *serial;
+	/* $1 text[] ids.  Answers (n): the positions, from 1, that are ours until
+	 * the transaction ends.  Waits for nobody, writes nothing. */
+	char *claim;
+	/* $1 text[] ids that are ours, $2 instance.  Calls the handler strand by
+	 * strand, writes replies and `done` receipts.  Answers (n, replies,
+	 * unrouted) for each strand that was there, bore the tag and had no receipt. */
+	char *settle;
+	/* $1 id, $2 instance, $3 error, $4 sqlstate: a `failed` receipt. */
+	char *fail;
+	/* $1 text[] ids, $2 instance.  Answers (n, bears the tag, has a receipt,
+	 * the receipt is ours) of what a settle left out. */
+	char *examine;
+};
+
+#define STATEMENT_BEGIN "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+
+int statements_build(struct statements *ret, const struct route *r, struct conn *c,
+		     int64_t deadline, struct err *e) MUST_CHECK;
+void statements_release(struct statements *s);
+
+#endif

@@ -1,0 +1,176 @@
+#include "work/worker.h"
+
+#include <poll.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/failpoint.h"
+#include "base/log.h"
+#include "base/backoff.h"
+#include "work/batch.h"
+
+#define IDLE_MS 1000
+#define AGAIN_FIRST_MS 20
+#define AGAIN_CAP_MS 5000
+#define OUTAGE_FIRST_MS 100
+#define OUTAGE_CAP_MS 5000
+#define TRIES_CAP 30
+
+int worker_init(struct worker *w, const struct context *x, unsigned number)
+{
+	const struct conf *conf = x->conf;
+
+	*w = (struct worker){ .context = x, .number = number };
+	w->pool = (struct connpool){
+		.targets = { x->target }, .routes = x->routes,
+		.connect_timeout_ms = conf->db_connect_timeout_ms,
+		.idle_timeout_ms = conf->db_idle_timeout_ms,
+		.max_lifetime_ms = conf->db_max_lifetime_ms,
+		.stop_fd = x->stop->now.fd,
+	};
+	w->items = calloc((size_t)conf->workers_batch, sizeof(*w->items));
+	return w->items ? 0 : STRAND_ENOMEM;
+}
+
+void worker_release(struct worker *w)
+{
+	free(w->items);
+	w->items = NULL;
+}
+
+/* Interruptible by the first SIGTERM. */
+static void pause_ms(struct worker *w, int64_t ms)
+{
+	(void)!event_wait(&w->context->stop->drain, clock_after_ms(ms));
+}
+
+static void put_off(struct worker *w, struct delivery *d)
+{
+	if (d->tries < TRIES_CAP)
+		d->tries++;
+	if (again_add(&w->again, d, clock_after_ms(backoff_ms(d->tries, AGAIN_FIRST_MS, AGAIN_CAP_MS))))
+		queue_return(w->context->queue, d);
+}
+
+/* Each item goes where its state says: done with, or to be tried again. */
+static void batch_end(struct worker *w, struct batch *b, bool committed)
+{
+	const struct context *x = w->context;
+	unsigned route = b->route->index;
+	uint64_t settled = 0, failed = 0, contended = 0;
+
+	for (size_t i = 0; i < b->n; i++) {
+		settled += b->states[i] == ITEM_SETTLED;
+		failed += b->states[i] == ITEM_FAILED;
+		if (b->states[i] == ITEM_TAKEN || b->states[i] == ITEM_OURS) {
+			contended += committed;
+			put_off(w, b->items[i]);
+		} else {
+			queue_finish(x->queue, b->items[i]);
+		}
+	}
+	count(x, METRIC_SETTLED, route, settled);
+	count(x, METRIC_FAILED, route, failed);
+	count(x, METRIC_CONTENDED, route, contended);
+	count(x, METRIC_BATCHES, route, committed);
+	count(x, METRIC_ROLLBACKS, route, !committed);
+	count(x, METRIC_REPLIES, route, committed ? b->replies : 0);
+	count(x, METRIC_UNROUTED_TAGS, route, committed ? b->unrouted : 0);
+}
+
+/* First without guards, then, when a statement failed that a strand may be to
+ * blame for, with them; between the two the statements are built anew, because
+ * the tables or the handler may have changed. */
+static int attempt(struct worker *w, struct batch *b, struct session *s, struct err *e)
+{
+	int64_t deadline = clock_after_ms(w->context->conf->db_connect_timeout_ms);
+	int ret = session_prepare(s, b->route, deadline, e);
+
+	if (ret)
+		return batch_failed(b, STAGE_PREPARE, ret, e);
+	ret = batch_run(b, s, e);
+	if (ret != STRAND_ESQL || !conn_usable(s->conn))
+		return ret;
+	if (b->fault != FAULT_HANDLER && b->fault != FAULT_CONFIGURATION)
+		return ret;
+	log_debug("route %s: batch rolled back (%s), once more with guards", b->route->conf->tag, e->text);
+	count(w->context, METRIC_ROLLBACKS, b->route->index, 1);
+	ret = batch_failed(b, STAGE_CLAIM, batch_rollback(s, e), e);
+	if (!ret)
+		ret = batch_failed(b, STAGE_PREPARE, session_renew(s, b->route, deadline, e), e);
+	return ret ? ret : batch_run_guarded(b, s, e);
+}
+
+static void outage(struct worker *w, const struct err *e)
+{
+	if (!w->outage++)
+		log_warning("%s; trying again", e->text);
+	count(w->context, METRIC_RECONNECTS, METRIC_NO_ROUTE, 1);
+	pause_ms(w, backoff_ms(w->outage, OUTAGE_FIRST_MS, OUTAGE_CAP_MS));
+}
+
+/* The session after a batch that did not commit: rolled back, or thrown away. */
+static void clean_up(struct worker *w, struct batch *b, struct session *s, int ret, const struct err *e)
+{
+	struct err ignored;
+
+	if (ret == STRAND_ETIMEOUT)
+		conn_kill(s->conn, true);
+	if (!conn_usable(s->conn) || batch_rollback(s, &ignored))
+		connpool_discard(&w->pool, 0);
+	log_warning("route %s: batch of %zu put off: %s (%s%s%s)", b->route->conf->tag, b->n, e->text,
+		    outcome_name(b->fault), *e->sqlstate ? ", SQLSTATE " : "", e->sqlstate);
+	if (b->fault == FAULT_CONFIGURATION || b->fault == FAULT_RESOURCES)
+		pause_ms(w, AGAIN_FIRST_MS * 10);
+}
+
+static void work(struct worker *w, unsigned route, size_t n)
+{
+	const struct context *x = w->context;
+	struct batch b = { .context = x, .route = &x->routes->routes[route], .n = n,
+			   .items = w->items, .states = calloc(n, sizeof(*b.states)) };
+	struct session *s = NULL;
+	struct err e = { 0 };
+	int ret = b.states ? connpool_get(&w->pool, 0, &s, &e) : err_set(&e, STRAND_ENOMEM, "out of memory");
+
+	if (ret) {
+		for (size_t i = 0; i < n; i++)
+			put_off(w, w->items[i]);
+		free(b.states);
+		outage(w, &e);
+		return;
+	}
+	if (w->outage)
+		log_info("connected again");
+	w->outage = 0;
+	ret = attempt(w, &b, s, &e);
+	if (ret)
+		clean_up(w, &b, s, ret, &e);
+	batch_end(w, &b, !ret);
+	free(b.states);
+}
+
+void worker_run(void *arg)
+{
+	struct worker *w = arg;
+	const struct context *x = w->context;
+	unsigned route;
+	size_t n;
+
+	while (stop_level(x->stop) == STOP_NONE) {
+		if (FAILPOINT("worker.take"))
+			continue;
+		again_return_due(&w->again, x->queue, clock_now());
+		n = queue_take(x->queue, w->items, (size_t)x->conf->workers_batch, &route);
+		if (n) {
+			work(w, route, n);
+			queue_leave(x->queue, route);
+			continue;
+		}
+		connpool_tidy(&w->pool, clock_now());
+		(void)!queue_wait(x->queue, w->number, again_next(&w->again, clock_after_ms(IDLE_MS)),
+				  x->stop->drain.fd);
+	}
+	again_release(&w->again, x->queue);
+	connpool_release(&w->pool);
+}

@@ -1,0 +1,26 @@
+/* A worker: takes batches off the queue and moves their strands.
+ *
+ * worker_run is the body of one thread of the pool; it returns when the context
+ * is told to stop and the running batch is done.
+ */
+#ifndef STRANDD_WORK_WORKER_H
+#define STRANDD_WORK_WORKER_H
+
+#include "strand/context.h"
+#include "work/again.h"
+#include "work/connpool.h"
+
+struct worker {
+	const struct context *context;
+	unsigned number;		/* 0..threads-1 */
+	struct connpool pool;
+	struct again again;
+	struct delivery **items;	/* room for one batch */
+	unsigned outage;		/* connection attempts that failed in a row */
+};
+
+int worker_init(struct worker *w, const struct context *x, unsigned number) MUST_CHECK;
+void worker_run(void *worker);
+void worker_release(struct worker *w);
+
+#endif
