@@ -5,10 +5,14 @@
  * route and id) that drops what is already queued or running.  Bounded: a full
  * queue refuses, and the caller marks the route for scanning.
  *
- * Who may call: queue_offer any registered thread; queue_take, queue_finish,
- * queue_return worker threads, a delivery only by the worker that took it;
- * queue_new, queue_free the main thread, with no other thread inside.
- * No call blocks except queue_wait and queue_wait_room, which take deadlines.
+ * Who may call: queue_offer any thread; queue_take, queue_finish, queue_return
+ * worker threads, a delivery only by the worker that took it; queue_new,
+ * queue_free the main thread, with no other thread inside.  Every caller is a
+ * registered liburcu reader, the main thread too, and not inside a read-side
+ * section.
+ * No call blocks except queue_wait and queue_wait_room, which take deadlines;
+ * when more than 4 MiB of finished deliveries wait for their grace period,
+ * queue_finish waits with them, some milliseconds, so that memory is bounded.
  */
 #ifndef STRANDD_QUEUE_QUEUE_H
 #define STRANDD_QUEUE_QUEUE_H
@@ -26,7 +30,7 @@ struct queue_config {
 	unsigned n_routes;
 	const unsigned *max_workers;	/* per route: workers on it at once, 0 = no cap; copied */
 	size_t max_entries;		/* queued or running */
-	size_t max_bytes;		/* of their ids */
+	size_t max_bytes;		/* of their ids; a longer id is always refused */
 	unsigned n_workers;		/* 1..64 */
 };
 
@@ -62,6 +66,7 @@ int queue_wait(struct queue *q, unsigned worker, int64_t deadline, int stop_fd);
 int queue_wait_room(struct queue *q, size_t entries, int64_t deadline, int stop_fd);
 
 size_t queue_in_flight(const struct queue *q);			/* queued and running, all routes */
+size_t queue_in_flight_on(const struct queue *q, unsigned route);	/* of one route */
 size_t queue_depth(const struct queue *q, unsigned route);	/* queued on one route */
 
 #endif

@@ -1,0 +1,66 @@
+/* The set of deliveries in flight, queued or running, and its bounds.
+ *
+ * A lock-free hash table (liburcu cds_lfht) keyed by route and id.  The numbers
+ * of entries and of id bytes are reserved before an entry is made and given
+ * back after it has left, so neither bound is ever exceeded.
+ *
+ * A lookup may read an entry that is just being removed; so its memory stays
+ * for a grace period (see retire.h).
+ *
+ * inflight_init and inflight_release: nobody else inside.  All other calls: any
+ * registered thread, outside a read-side section.
+ */
+#ifndef STRANDD_QUEUE_INFLIGHT_H
+#define STRANDD_QUEUE_INFLIGHT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <urcu.h>
+#include <urcu/rculfhash.h>
+
+#include "base/err.h"
+#include "base/event.h"
+#include "queue/lane.h"
+#include "queue/queue.h"
+#include "queue/siphash.h"
+#include "strand/delivery.h"
+
+/* One delivery and what the queue needs for it, in one block. */
+struct entry {
+	struct rcu_head rcu;		/* first, for retire() */
+	struct cds_lfht_node in_set;
+	struct lane_node first;		/* its place in a lane when offered */
+	struct delivery delivery;
+	char id[];
+};
+
+struct inflight {
+	struct cds_lfht *set;
+	struct siphash_key key;
+	size_t max_entries, max_bytes;
+	struct event room;
+	_Alignas(64) _Atomic size_t entries;
+	_Atomic size_t bytes;
+	_Atomic size_t wanted;	/* signal `room` when fewer entries are in flight; 0: nobody waits */
+};
+
+int inflight_init(struct inflight *f, size_t max_entries, size_t max_bytes) MUST_CHECK;
+void inflight_release(struct inflight *f);	/* frees all that is in it; takes a zeroed one */
+
+/* Copies the id.  *ret_entry belongs to the set until inflight_remove. */
+enum queue_answer inflight_add(struct inflight *f, unsigned route, const char *id, size_t id_len,
+			       bool high, struct entry **ret_entry);
+
+/* Takes `entry`: out of the set, and freed. */
+void inflight_remove(struct inflight *f, struct entry *entry);
+
+struct entry *inflight_entry(struct delivery *d);	/* the one around `d` */
+size_t inflight_count(const struct inflight *f);
+
+/* One thread at a time sleeps until fewer than `entries` are in flight. */
+int inflight_wait_room(struct inflight *f, size_t entries, int64_t deadline, int stop_fd);
+
+#endif
