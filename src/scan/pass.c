@@ -21,7 +21,7 @@ struct range {
  * that no statement is long; ties share a page because the key (xact_id, hash of
  * the id) need not be unique.  (The id itself may be too long for an index.)
  * The last row of the answer has no id: it tells how far the page went. */
-static void build_page(struct buf *b, const struct route *r, const char *tag, int rows, bool high)
+static void build_page(struct buf *b, const struct route *r, int rows, bool high)
 {
 	buf_addf(b,
 		 "WITH page AS MATERIALIZED (SELECT t.xact_id, pg_catalog.hashtextextended(t.id, 0) AS h, t.id,"
@@ -37,7 +37,7 @@ static void build_page(struct buf *b, const struct route *r, const char *tag, in
 		 "    AND c.strand_id = strandd.receipt_key(p.id) COLLATE \"C\") IS NULL"
 		 " UNION ALL (SELECT p.xact_id, p.h, NULL, NULL, (SELECT count(*) FROM page)"
 		 "  FROM page p ORDER BY p.xact_id DESC, p.h DESC LIMIT 1)",
-		 tag, r->source, high ? " AND t.tags OPERATOR(pg_catalog.@>) '[\"priority:high\"]'" : "",
+		 r->tag_array, r->source, high ? " AND t.tags OPERATOR(pg_catalog.@>) '[\"priority:high\"]'" : "",
 		 rows, r->routes, r->number, r->receipts, r->number);
 }
 
@@ -49,28 +49,18 @@ static void page_name(char name[24], unsigned route, bool high)
 static int prepare(struct scanner *s, unsigned route, struct err *e)
 {
 	const struct context *x = s->context;
-	const struct route *r = &x->routes->routes[route];
-	char *array = NULL;
 	int ret = 0;
-	struct buf json = BUF_INIT;
 
-	if (s->routes[route].prepared)
-		return 0;
-	buf_init(&json);
-	buf_addf(&json, "[\"%s\"]", r->conf->tag);
-	array = json.failed ? NULL : PQescapeLiteral(conn_pg(s->conn), json.data, json.len);
-	buf_release(&json);
-	for (int high = 0; !ret && high < 2; high++) {
+	for (int high = 0; !ret && high < 2 && !s->routes[route].prepared; high++) {
 		char name[24];
 		struct buf sql = BUF_INIT;
 		buf_init(&sql);
-		build_page(&sql, r, array ? array : "", x->conf->scan_page, high);
+		build_page(&sql, &x->routes->routes[route], x->conf->scan_page, high);
 		page_name(name, route, high);
-		ret = !array || sql.failed ? err_set(e, STRAND_ENOMEM, "out of memory")
+		ret = sql.failed ? err_set(e, STRAND_ENOMEM, "out of memory")
 			: conn_prepare(s->conn, name, sql.data, clock_after_ms(PAGE_TIMEOUT_MS), e);
 		buf_release(&sql);
 	}
-	PQfreemem(array);
 	s->routes[route].prepared = !ret;
 	return ret;
 }

@@ -24,7 +24,8 @@ static const char near_tables_sql[] =
 	"   AND c.relname LIKE '%\\_strands' ORDER BY c.relname LIMIT 8";
 
 static const char route_sql[] =
-	"SELECT r.route, pg_catalog.hashtextextended(pg_catalog.format('strandd %%s %%s', %s, r.route), 0)"
+	"SELECT r.route, pg_catalog.hashtextextended(pg_catalog.format('strandd %%s %%s', %s, r.route), 0),"
+	"       pg_catalog.quote_literal(pg_catalog.jsonb_build_array($2::text)::text)"
 	"  FROM %s r WHERE r.source = pg_catalog.to_regclass($1) AND r.tag = $2 AND r.detached_at IS NULL";
 
 /* Functions that the configured name means, with what they take and return. */
@@ -166,8 +167,9 @@ static int resolve_number(struct route *r, struct conn *c, struct err *e)
 	}
 	r->number = atoi(PQgetvalue(res, 0, 0));
 	r->lock_seed = strtoll(PQgetvalue(res, 0, 1), NULL, 10);
+	r->tag_array = strdup(PQgetvalue(res, 0, 2));
 	PQclear(res);
-	return 0;
+	return r->tag_array ? 0 : err_set(e, STRAND_ENOMEM, "out of memory");
 }
 
 static int resolve_handler(struct route *r, struct conn *c, struct err *e)

@@ -25,6 +25,7 @@ static void route_release(struct route *r)
 	free(r->receipts);
 	free(r->routes);
 	free(r->handler);
+	free(r->tag_array);
 }
 
 void route_table_free(struct route_table *t)

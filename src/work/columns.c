@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One row.  $1 the receiving table, $2 the receiving module, $3 the route's tag.
+/* One row.  $1 the receiving table, $2 the receiving module.
  * A column that a reply leaves out gets its default; of those without one, `id`
  * is made, `module` is the module's name and `created_at` the present.
  * xact_id and tagged_at are the service's own and never in a reply. */
@@ -28,7 +28,6 @@ static const char columns_sql[] =
 	"  (SELECT pg_catalog.quote_literal(pg_catalog.array_agg(c.attname::text)::text) || '::text[]' FROM col c),"
 	"  pg_catalog.quote_literal(pg_catalog.upper(strandd.prefix($1::pg_catalog.regclass))),"
 	"  pg_catalog.quote_literal($1) || '::pg_catalog.regclass',"
-	"  pg_catalog.quote_literal(pg_catalog.jsonb_build_array($3::text)::text),"
 	"  pg_catalog.quote_literal(t.tags::text) || '::text[]',"
 	"  pg_catalog.quote_literal(pg_catalog.to_jsonb(t.tags)::text)"
 	" FROM (SELECT coalesce(pg_catalog.array_agg(DISTINCT x.tag), '{}') AS tags FROM strandd.routes() x"
@@ -37,14 +36,13 @@ static const char columns_sql[] =
 int columns_read(struct columns *ret, const struct route *r, struct conn *c, int64_t deadline,
 		 struct err *e)
 {
-	const char *values[] = { r->receiver, r->module->name, r->conf->tag };
+	const char *values[] = { r->receiver, r->module->name };
 	struct columns cols = { 0 };
 	char **fields[] = { &cols.names, &cols.values, &cols.known, &cols.id_prefix,
-			    &cols.receiver_literal, &cols.tag_array, &cols.attached,
-			    &cols.attached_json };
+			    &cols.receiver_literal, &cols.attached, &cols.attached_json };
 	PGresult *res;
 	bool complete = true;
-	int code = conn_query(c, columns_sql, 3, values, deadline, &res, e);
+	int code = conn_query(c, columns_sql, 2, values, deadline, &res, e);
 
 	if (code)
 		return code;
@@ -68,7 +66,6 @@ void columns_release(struct columns *cols)
 	free(cols->known);
 	free(cols->id_prefix);
 	free(cols->receiver_literal);
-	free(cols->tag_array);
 	free(cols->attached);
 	free(cols->attached_json);
 	*cols = (struct columns){ 0 };

@@ -13,7 +13,6 @@ struct columns {
 	char *known;		/* '{id,module,...}'::text[]: keys that a reply may have */
 	char *id_prefix;	/* 'DM' */
 	char *receiver_literal;	/* 'public.dm_strands'::regclass */
-	char *tag_array;	/* '["dm:evaluate_plan"]', the route's tag */
 	char *attached;		/* ARRAY of tags attached to the receiving table, for counting the others */
 	char *attached_json;	/* the same as a jsonb array */
 };

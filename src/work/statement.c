@@ -48,7 +48,7 @@ static void build_serial(struct buf *b, const struct route *r)
 /* Strands of the array that exist, bear the tag, lack a receipt and are no
  * history.  Key lookups are scalar subqueries: a join would let the planner
  * choose, and a join order can call the handler before the claim is known. */
-static void build_claimed(struct buf *b, const struct route *r, const struct columns *cols)
+static void build_claimed(struct buf *b, const struct route *r)
 {
 	buf_addf(b,
 		 "WITH lifted AS MATERIALIZED (SELECT " PINS(PIN_OFF) "),"
@@ -63,7 +63,7 @@ static void build_claimed(struct buf *b, const struct route *r, const struct col
 		 "  WHERE c.s IS DISTINCT FROM NULL AND c.state IS NULL"
 		 "   AND (c.history IS NULL OR NOT pg_catalog.pg_visible_in_snapshot((c.s).xact_id, c.history))"
 		 "   AND (SELECT count(*) FROM lifted) = 1)",
-		 r->routes, r->number, r->source, cols->tag_array, r->receipts, r->number);
+		 r->routes, r->number, r->source, r->tag_array, r->receipts, r->number);
 }
 
 /* The rows flow one by one: a strand's replies are in the table before the next
@@ -97,7 +97,7 @@ static void build_sent(struct buf *b, const struct route *r, const struct column
  * `done` reads a row, `settled` before the outermost query does. */
 static void build_settle(struct buf *b, const struct route *r, const struct columns *cols)
 {
-	build_claimed(b, r, cols);
+	build_claimed(b, r);
 	build_handled(b, r, cols);
 	build_sent(b, r, cols);
 	buf_addf(b,
@@ -122,7 +122,7 @@ static void build_fail(struct buf *b, const struct route *r)
 		 r->receipts, r->number);
 }
 
-static void build_examine(struct buf *b, const struct route *r, const struct columns *cols)
+static void build_examine(struct buf *b, const struct route *r)
 {
 	buf_addf(b, "SELECT u.n,"
 		 " coalesce((SELECT t.tags OPERATOR(pg_catalog.@>) %s FROM %s t WHERE t.id = u.id), false),"
@@ -131,7 +131,7 @@ static void build_examine(struct buf *b, const struct route *r, const struct col
 		 " EXISTS (SELECT FROM %s p WHERE p.route = %d"
 		 "   AND p.strand_id = strandd.receipt_key(u.id) COLLATE \"C\")"
 		 " FROM pg_catalog.unnest($1::text[]) WITH ORDINALITY AS u(id, n)",
-		 cols->tag_array, r->source, r->receipts, r->number, r->receipts, r->number);
+		 r->tag_array, r->source, r->receipts, r->number, r->receipts, r->number);
 }
 
 void statements_release(struct statements *s)
@@ -174,7 +174,7 @@ int statements_build(struct statements *ret, const struct route *r, struct conn 
 	s.settle = text_of(&b);
 	build_fail(&b, r);
 	s.fail = text_of(&b);
-	build_examine(&b, r, &cols);
+	build_examine(&b, r);
 	s.examine = text_of(&b);
 	buf_release(&b);
 	columns_release(&cols);
