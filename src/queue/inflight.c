@@ -19,7 +19,7 @@ struct set_key {
 	size_t id_len;
 };
 
-int inflight_init(struct inflight *f, size_t max_entries, size_t max_bytes)
+int inflight_init(struct inflight *f, unsigned n_routes, size_t max_entries, size_t max_bytes)
 {
 	unsigned long max_buckets = MIN_BUCKETS;
 
@@ -32,17 +32,16 @@ int inflight_init(struct inflight *f, size_t max_entries, size_t max_bytes)
 
 	if (getrandom(&f->key, sizeof(f->key), 0) != (ssize_t)sizeof(f->key))
 		return STRAND_ESYS;
+	f->on_route = calloc(n_routes, sizeof(*f->on_route));
+	if (!f->on_route)
+		return STRAND_ENOMEM;
 	if (event_init(&f->room))
 		return STRAND_ESYS;
 	HANDOVER_OPAQUE_BEGIN();
 	f->set = cds_lfht_new(MIN_BUCKETS, MIN_BUCKETS, max_buckets,
 			      CDS_LFHT_AUTO_RESIZE | CDS_LFHT_ACCOUNTING, NULL);
 	HANDOVER_OPAQUE_END();
-	if (!f->set) {
-		event_release(&f->room);
-		return STRAND_ENOMEM;
-	}
-	return 0;
+	return f->set ? 0 : STRAND_ENOMEM;
 }
 
 static void remove_all(struct inflight *f)
@@ -74,14 +73,16 @@ static void remove_all(struct inflight *f)
 
 void inflight_release(struct inflight *f)
 {
-	if (!f->set)
-		return;
-	remove_all(f);
-	HANDOVER_OPAQUE_BEGIN();
-	cds_lfht_destroy(f->set, NULL);
-	HANDOVER_OPAQUE_END();
-	f->set = NULL;
+	if (f->set) {
+		remove_all(f);
+		HANDOVER_OPAQUE_BEGIN();
+		cds_lfht_destroy(f->set, NULL);
+		HANDOVER_OPAQUE_END();
+		f->set = NULL;
+	}
 	event_release(&f->room);
+	free(f->on_route);
+	f->on_route = NULL;
 }
 
 static unsigned long hash(const struct inflight *f, const struct set_key *k)
@@ -130,37 +131,67 @@ static bool present(struct inflight *f, unsigned long h, const struct set_key *k
 	return found;
 }
 
-/* Raises *count by n unless that would exceed max. */
-static bool reserve(_Atomic size_t *count, size_t n, size_t max)
+static bool reserve_entry(struct inflight *f, unsigned route)
 {
 	/* Relaxed: the exchange decides. */
-	size_t now = atomic_load_explicit(count, memory_order_relaxed);
+	size_t now = atomic_load_explicit(&f->entries, memory_order_relaxed);
 
 	do {
-		if (n > max || now > max - n)
+		if (now >= f->max_entries)
 			return false;
 		/* Relaxed: a number, it publishes nothing. */
-	} while (!atomic_compare_exchange_weak_explicit(count, &now, now + n,
+	} while (!atomic_compare_exchange_weak_explicit(&f->entries, &now, now + 1,
+			memory_order_relaxed, memory_order_relaxed));
+	/* Release, with the set's own barriers: counted before it is found. */
+	atomic_fetch_add_explicit(&f->on_route[route], 1, memory_order_release);
+	return true;
+}
+
+static bool reserve_bytes(struct inflight *f, size_t n)
+{
+	/* Relaxed, all three: numbers, they publish nothing. */
+	size_t now = atomic_load_explicit(&f->bytes, memory_order_relaxed);
+
+	do {
+		if (now && (n > f->max_bytes || now > f->max_bytes - n)) {
+			if (n > atomic_load_explicit(&f->refused, memory_order_relaxed))
+				atomic_store_explicit(&f->refused, n, memory_order_relaxed);
+			return false;
+		}
+	} while (!atomic_compare_exchange_weak_explicit(&f->bytes, &now, now + n,
 			memory_order_relaxed, memory_order_relaxed));
 	return true;
 }
 
-static void give_back_bytes(struct inflight *f, size_t n)
+/* Is there room, as inflight_wait_room means it? */
+static bool room(const struct inflight *f, size_t wanted)
 {
-	/* Relaxed: a number, it publishes nothing. */
-	atomic_fetch_sub_explicit(&f->bytes, n, memory_order_relaxed);
+	/* Sequentially consistent: see give_back. */
+	size_t entries = atomic_load_explicit(&f->entries, memory_order_seq_cst);
+	size_t bytes = atomic_load_explicit(&f->bytes, memory_order_seq_cst);
+	/* Relaxed: set by the waiter itself, or of no consequence to it. */
+	size_t refused = atomic_load_explicit(&f->refused, memory_order_relaxed);
+	double share = (double)wanted / (double)f->max_entries * (double)f->max_bytes;
+
+	return entries < wanted &&
+	       (bytes == 0 || ((double)bytes <= share && refused <= f->max_bytes &&
+			       bytes <= f->max_bytes - refused));
 }
 
-/* Lowers the number of entries and wakes who waits for that. */
-static void give_back_entry(struct inflight *f)
+/* Lowers the numbers and wakes who waits for that. */
+static void give_back(struct inflight *f, unsigned route, size_t bytes)
 {
-	/* Sequentially consistent, with the load of `wanted`: either the waiter
-	 * sees the lower number or we see that it waits. */
-	size_t now = atomic_fetch_sub_explicit(&f->entries, 1, memory_order_seq_cst) - 1;
-	size_t wanted = atomic_load_explicit(&f->wanted, memory_order_seq_cst);
+	size_t wanted;
 
+	/* Release: who reads 0 sees that the entry is out of the set. */
+	atomic_fetch_sub_explicit(&f->on_route[route], 1, memory_order_release);
+	/* Sequentially consistent, with the load of `wanted`: either the waiter
+	 * sees the lower numbers or we see that it waits. */
+	atomic_fetch_sub_explicit(&f->bytes, bytes, memory_order_seq_cst);
+	atomic_fetch_sub_explicit(&f->entries, 1, memory_order_seq_cst);
+	wanted = atomic_load_explicit(&f->wanted, memory_order_seq_cst);
 	/* Relaxed: the event carries the order; the exchange makes it one signal. */
-	if (now < wanted &&
+	if (wanted && room(f, wanted) &&
 	    atomic_compare_exchange_strong_explicit(&f->wanted, &wanted, 0,
 			memory_order_relaxed, memory_order_relaxed))
 		event_signal(&f->room);
@@ -212,26 +243,26 @@ enum queue_answer inflight_add(struct inflight *f, unsigned route, const char *i
 {
 	struct set_key k = { route, id, id_len };
 	unsigned long h = hash(f, &k);
-	enum queue_answer answer = QUEUE_FULL;
+	enum queue_answer answer;
 
 	/* Most hints come twice (announced and scanned): the second costs no memory. */
 	if (present(f, h, &k))
 		return QUEUE_DUPLICATE;
-	if (!reserve(&f->entries, 1, f->max_entries))
+	if (!reserve_entry(f, route))
 		return QUEUE_FULL;
-	if (!reserve(&f->bytes, id_len, f->max_bytes))
-		goto no_bytes;
+	if (!reserve_bytes(f, id_len)) {
+		give_back(f, route, 0);
+		return QUEUE_FULL;
+	}
 	answer = add_reserved(f, h, &k, high, ret_entry);
-	if (answer == QUEUE_ADDED)
-		return answer;
-	give_back_bytes(f, id_len);
-no_bytes:
-	give_back_entry(f);
+	if (answer != QUEUE_ADDED)
+		give_back(f, route, id_len);
 	return answer;
 }
 
 void inflight_remove(struct inflight *f, struct entry *entry)
 {
+	unsigned route = entry->delivery.route;
 	size_t id_len = entry->delivery.id_len;
 
 	rcu_read_lock();
@@ -240,8 +271,7 @@ void inflight_remove(struct inflight *f, struct entry *entry)
 	HANDOVER_OPAQUE_END();
 	rcu_read_unlock();
 	retire(&entry->rcu);
-	give_back_bytes(f, id_len);
-	give_back_entry(f);
+	give_back(f, route, id_len);
 }
 
 struct entry *inflight_entry(struct delivery *d)
@@ -251,24 +281,34 @@ struct entry *inflight_entry(struct delivery *d)
 
 size_t inflight_count(const struct inflight *f)
 {
-	/* Sequentially consistent: see give_back_entry. */
-	return atomic_load_explicit(&f->entries, memory_order_seq_cst);
+	/* Relaxed: a number for people. */
+	return atomic_load_explicit(&f->entries, memory_order_relaxed);
+}
+
+size_t inflight_count_on(const struct inflight *f, unsigned route)
+{
+	/* Acquire: what was done before the last one was finished is seen. */
+	return atomic_load_explicit(&f->on_route[route], memory_order_acquire);
 }
 
 int inflight_wait_room(struct inflight *f, size_t entries, int64_t deadline, int stop_fd)
 {
+	size_t wanted = entries ? entries : 1;
 	int r = 0;
 
 	while (r == 0) {
 		/* A signal that came too late for an earlier wait. */
 		event_clear(&f->room);
-		/* Sequentially consistent: see give_back_entry. */
-		atomic_store_explicit(&f->wanted, entries, memory_order_seq_cst);
-		if (inflight_count(f) < entries)
+		/* Sequentially consistent: see give_back. */
+		atomic_store_explicit(&f->wanted, wanted, memory_order_seq_cst);
+		if (room(f, wanted))
 			break;
 		r = sleep_on(&f->room, deadline, stop_fd);
 	}
-	/* Relaxed: a signal too many is cleared by the next wait. */
+	/* Relaxed, both: a signal too many is cleared by the next wait; who is
+	 * refused again says so again. */
 	atomic_store_explicit(&f->wanted, 0, memory_order_relaxed);
+	if (r == 0)
+		atomic_store_explicit(&f->refused, 0, memory_order_relaxed);
 	return r;
 }

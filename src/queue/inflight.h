@@ -2,7 +2,8 @@
  *
  * A lock-free hash table (liburcu cds_lfht) keyed by route and id.  The numbers
  * of entries and of id bytes are reserved before an entry is made and given
- * back after it has left, so neither bound is ever exceeded.
+ * back after it has left, so neither bound is ever exceeded; but an id that is
+ * longer than all the bytes allowed is let in alone, for it has to go through.
  *
  * A lookup may read an entry that is just being removed; so its memory stays
  * for a grace period (see retire.h).
@@ -41,14 +42,16 @@ struct inflight {
 	struct cds_lfht *set;
 	struct siphash_key key;
 	size_t max_entries, max_bytes;
+	_Atomic size_t *on_route;	/* entries of each route */
 	struct event room;
 	_Alignas(64) _Atomic size_t entries;
 	_Atomic size_t bytes;
+	_Atomic size_t refused;	/* the longest id lately refused for its bytes */
 	_Atomic size_t wanted;	/* signal `room` when fewer entries are in flight; 0: nobody waits */
 };
 
-int inflight_init(struct inflight *f, size_t max_entries, size_t max_bytes) MUST_CHECK;
-void inflight_release(struct inflight *f);	/* frees all that is in it; takes a zeroed one */
+int inflight_init(struct inflight *f, unsigned n_routes, size_t max_entries, size_t max_bytes) MUST_CHECK;
+void inflight_release(struct inflight *f);	/* frees all that is in it; also after a failed init */
 
 /* Copies the id.  *ret_entry belongs to the set until inflight_remove. */
 enum queue_answer inflight_add(struct inflight *f, unsigned route, const char *id, size_t id_len,
@@ -60,7 +63,13 @@ void inflight_remove(struct inflight *f, struct entry *entry);
 struct entry *inflight_entry(struct delivery *d);	/* the one around `d` */
 size_t inflight_count(const struct inflight *f);
 
-/* One thread at a time sleeps until fewer than `entries` are in flight. */
+/* Counted before an entry can be found and until it cannot: who was answered
+ * QUEUE_DUPLICATE and then reads 0 knows that the other one is finished. */
+size_t inflight_count_on(const struct inflight *f, unsigned route);
+
+/* One thread at a time sleeps until fewer than `entries` (0 counts as 1) are in
+ * flight, their ids take no more than that share of the bytes, and an id that
+ * was refused for its length fits. */
 int inflight_wait_room(struct inflight *f, size_t entries, int64_t deadline, int stop_fd);
 
 #endif

@@ -27,7 +27,6 @@ struct route {
 	struct lane lanes[LANES];
 	unsigned cap;			/* 0: none */
 	_Atomic unsigned running;	/* workers between queue_take and queue_leave */
-	_Atomic size_t in_flight;	/* queued and running */
 };
 
 struct queue {
@@ -56,7 +55,7 @@ int queue_new(struct queue **ret_queue, const struct queue_config *config)
 	if (!q)
 		return STRAND_ENOMEM;
 	memset(q, 0, size);
-	r = inflight_init(&q->inflight, config->max_entries, config->max_bytes);
+	r = inflight_init(&q->inflight, config->n_routes, config->max_entries, config->max_bytes);
 	if (r < 0)
 		goto fail;
 	r = park_init(&q->park, config->n_workers);
@@ -135,9 +134,6 @@ enum queue_answer queue_offer(struct queue *q, unsigned route, const char *id, s
 
 	if (answer != QUEUE_ADDED)
 		return answer;
-	/* Relaxed: the lane hands it over, and who reads zero is the thread that
-	 * offered, or one that learned of the offer from it. */
-	atomic_fetch_add_explicit(&q->routes[route].in_flight, 1, memory_order_relaxed);
 	lane_push(lane_of(q, &entry->delivery), &entry->first, &entry->delivery);
 	/* The entry may be finished and gone by now. */
 	wake_for(q, &q->routes[route]);
@@ -212,8 +208,6 @@ size_t queue_take(struct queue *q, struct delivery **out, size_t max, unsigned *
 
 void queue_finish(struct queue *q, struct delivery *d)
 {
-	/* Release: who reads zero sees what became of the deliveries. */
-	atomic_fetch_sub_explicit(&q->routes[d->route].in_flight, 1, memory_order_release);
 	inflight_remove(&q->inflight, inflight_entry(d));
 }
 
@@ -269,8 +263,7 @@ size_t queue_in_flight(const struct queue *q)
 
 size_t queue_in_flight_on(const struct queue *q, unsigned route)
 {
-	/* Acquire: pairs with queue_finish. */
-	return atomic_load_explicit(&q->routes[route].in_flight, memory_order_acquire);
+	return inflight_count_on(&q->inflight, route);
 }
 
 size_t queue_depth(const struct queue *q, unsigned route)

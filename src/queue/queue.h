@@ -30,7 +30,7 @@ struct queue_config {
 	unsigned n_routes;
 	const unsigned *max_workers;	/* per route: workers on it at once, 0 = no cap; copied */
 	size_t max_entries;		/* queued or running */
-	size_t max_bytes;		/* of their ids; a longer id is always refused */
+	size_t max_bytes;		/* of their ids; a longer id is let in alone */
 	unsigned n_workers;		/* 1..64 */
 };
 
@@ -62,11 +62,17 @@ void queue_return(struct queue *q, struct delivery *d);	/* to the end of its lan
  * `stop_fd` (-1: none) is readable.  STRAND_OK, STRAND_ETIMEOUT, STRAND_ESTOPPED. */
 int queue_wait(struct queue *q, unsigned worker, int64_t deadline, int stop_fd);
 
-/* The scanner (one thread) sleeps until fewer than `entries` are in flight. */
+/* The scanner (one thread) sleeps until fewer than `entries` are in flight, with
+ * no more than that share of the bytes, and an id that was refused for its
+ * length fits. */
 int queue_wait_room(struct queue *q, size_t entries, int64_t deadline, int stop_fd);
 
 size_t queue_in_flight(const struct queue *q);			/* queued and running, all routes */
-size_t queue_in_flight_on(const struct queue *q, unsigned route);	/* of one route */
+
+/* The same for one route.  Who offered (and was answered ADDED or DUPLICATE) and
+ * then reads 0 knows that all of its offers are finished. */
+size_t queue_in_flight_on(const struct queue *q, unsigned route);
+
 size_t queue_depth(const struct queue *q, unsigned route);	/* queued on one route */
 
 #endif

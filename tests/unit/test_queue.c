@@ -164,7 +164,6 @@ START_TEST(keeps_the_bound_of_bytes)
 	struct delivery *d;
 	unsigned route;
 
-	ck_assert_int_eq(queue_offer(q, 0, id, 1001, false), QUEUE_FULL);
 	ck_assert_int_eq(queue_offer(q, 0, id, 600, false), QUEUE_ADDED);
 	ck_assert_int_eq(queue_offer(q, 0, id, 401, false), QUEUE_FULL);
 	ck_assert_int_eq(queue_offer(q, 0, id, 400, false), QUEUE_ADDED);
@@ -178,6 +177,54 @@ START_TEST(keeps_the_bound_of_bytes)
 	queue_leave(q, route);
 	ck_assert_int_eq(queue_offer(q, 0, id, 600, false), QUEUE_ADDED);
 	ck_assert_int_eq(queue_offer(q, 0, id, 1, false), QUEUE_FULL);
+}
+END_TEST
+
+START_TEST(an_id_longer_than_the_bound_goes_alone)
+{
+	static const char id[1500];
+	struct delivery *d;
+	unsigned route;
+
+	ck_assert_int_eq(queue_offer(q, 0, id, 10, false), QUEUE_ADDED);
+	ck_assert_int_eq(queue_offer(q, 0, id, 1500, false), QUEUE_FULL);
+	ck_assert_int_eq(queue_wait_room(q, 50, clock_after_ms(10), -1), STRAND_ETIMEOUT);
+	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
+	queue_finish(q, d);
+	queue_leave(q, route);
+	ck_assert_int_eq(queue_wait_room(q, 50, clock_after_ms(LONG_MS), -1), 0);
+	ck_assert_int_eq(queue_offer(q, 0, id, 1500, false), QUEUE_ADDED);
+	ck_assert_int_eq(queue_offer(q, 0, id, 1, false), QUEUE_FULL);
+	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
+	ck_assert_uint_eq(d->id_len, 1500);
+	queue_finish(q, d);
+	queue_leave(q, route);
+	ck_assert_int_eq(queue_offer(q, 0, id, 1, false), QUEUE_ADDED);
+}
+END_TEST
+
+START_TEST(counts_each_route)
+{
+	struct delivery *d;
+	unsigned route;
+	char id[32];
+
+	offer(0, "a", false);
+	offer(2, "a", false);
+	offer(2, "b", true);
+	offer(2, "b", true);	/* a duplicate */
+	ck_assert_uint_eq(queue_in_flight_on(q, 0), 1);
+	ck_assert_uint_eq(queue_in_flight_on(q, 1), 0);
+	ck_assert_uint_eq(queue_in_flight_on(q, 2), 2);
+	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
+	ck_assert_uint_eq(queue_in_flight_on(q, 2), 2);
+	queue_finish(q, d);
+	queue_leave(q, route);
+	ck_assert_uint_eq(queue_in_flight_on(q, 2), 1);
+	while (take_one(id, &route))
+		;
+	for (unsigned i = 0; i < 3; i++)
+		ck_assert_uint_eq(queue_in_flight_on(q, i), 0);
 }
 END_TEST
 
@@ -377,6 +424,32 @@ START_TEST(room_ends_with_room_deadline_or_stop)
 }
 END_TEST
 
+/* Few and long ids fill the queue as well: who waits must not turn in a circle. */
+START_TEST(room_is_also_of_bytes)
+{
+	static const char id[1000];
+	struct delivery *d;
+	unsigned route;
+
+	ck_assert_int_eq(queue_offer(q, 0, id, 400, false), QUEUE_ADDED);
+	ck_assert_int_eq(queue_offer(q, 0, id, 401, false), QUEUE_ADDED);
+	ck_assert_int_eq(queue_wait_room(q, 50, clock_after_ms(10), -1), STRAND_ETIMEOUT);	/* 801 of 500 */
+	ck_assert_int_eq(queue_wait_room(q, 90, clock_after_ms(LONG_MS), -1), 0);		/* of 900 */
+	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
+	queue_finish(q, d);
+	queue_leave(q, route);
+	ck_assert_int_eq(queue_wait_room(q, 50, clock_after_ms(LONG_MS), -1), 0);
+
+	ck_assert_int_eq(queue_offer(q, 0, id, 600, false), QUEUE_FULL);	/* 401 and 600 */
+	ck_assert_int_eq(queue_wait_room(q, 50, clock_after_ms(10), -1), STRAND_ETIMEOUT);
+	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
+	queue_finish(q, d);
+	queue_leave(q, route);
+	ck_assert_int_eq(queue_wait_room(q, 50, clock_after_ms(LONG_MS), -1), 0);
+	ck_assert_int_eq(queue_offer(q, 0, id, 600, false), QUEUE_ADDED);
+}
+END_TEST
+
 START_TEST(freeing_takes_what_is_left)
 {
 	struct delivery *out[4];
@@ -490,6 +563,8 @@ int main(void)
 	tcase_add_test(t, drops_what_is_in_flight);
 	tcase_add_test(t, keeps_the_bound_of_entries);
 	tcase_add_test(t, keeps_the_bound_of_bytes);
+	tcase_add_test(t, an_id_longer_than_the_bound_goes_alone);
+	tcase_add_test(t, counts_each_route);
 	tcase_add_test(t, high_comes_first_over_all_routes);
 	tcase_add_test(t, a_batch_is_of_one_route_and_lane);
 	tcase_add_test(t, routes_take_turns);
@@ -498,6 +573,7 @@ int main(void)
 	tcase_add_test(t, waiting_ends_with_work_deadline_or_stop);
 	tcase_add_test(t, a_capped_route_wakes_nobody);
 	tcase_add_test(t, room_ends_with_room_deadline_or_stop);
+	tcase_add_test(t, room_is_also_of_bytes);
 	tcase_add_test(t, freeing_takes_what_is_left);
 #if !SANITIZED
 	tcase_add_test(t, a_full_queue_is_small);
