@@ -1,0 +1,282 @@
+#!/bin/bash
+# Builds and tests everything, from a bare checkout on Debian 12, as root or
+# with sudo for what apt-get must install.
+#
+#   scripts/check.sh            the lanes that every change must pass
+#   scripts/check.sh --full     the long ones too
+#   scripts/check.sh LANE...    only these, of those listed by --help
+#
+# Everything is built and kept in build/ (or $STRANDD_BUILD_ROOT); nothing else
+# is written.  Tests run on private PostgreSQL clusters; root drops to another
+# user for them.  The last line is `N passed, N failed`.
+set -u -o pipefail
+
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+quick_lanes=(gcc integration clang thread address)
+full_lanes=(distcheck long thread-all address-all)
+
+passed=0
+failed=0
+python=/usr/bin/python3
+
+usage()
+{
+	cat <<END
+usage: scripts/check.sh [--full] [LANE...]
+  gcc          build with gcc, unit tests
+  integration  integration tests on that build
+  clang        build with clang, unit tests
+  thread       ThreadSanitizer: unit tests, integration tests marked sanitize
+  address      AddressSanitizer and UndefinedBehaviorSanitizer: the same
+with --full also
+  distcheck    make distcheck
+  long         integration tests marked long
+  thread-all   the complete integration tests with ThreadSanitizer
+  address-all  the complete integration tests with the other two
+END
+}
+
+fault()
+{
+	failed=$((failed + 1))
+	say "FAILED: $*"
+}
+
+# --- what the runners said --------------------------------------------------
+
+# count_unit DIR: adds up the closing lines of the Check programs.
+count_unit()
+{
+	local dir=$1 log name line checks failures errors n=0
+
+	for log in "$dir"/tests/unit/*.log; do
+		[ -e "$log" ] || continue
+		n=$((n + 1))
+		name=$(basename "$log" .log)
+		line=$(grep -E '^[0-9]+%: Checks: [0-9]+, Failures: [0-9]+, Errors: [0-9]+$' "$log" | tail -n 1)
+		if [ -z "$line" ]; then
+			tail -n 30 "$log"
+			fault "$name ended without a result"
+			continue
+		fi
+		say "$name: $line"
+		read -r checks failures errors <<<"$(tr -c '0-9\n' ' ' <<<"${line#*%}")"
+		passed=$((passed + checks - failures - errors))
+		failed=$((failed + failures + errors))
+		if [ $((failures + errors)) -gt 0 ]; then
+			cat "$log"
+		elif ! grep -q '^:test-result: PASS' "${log%.log}.trs"; then
+			# such as a sanitizer's report after the last test
+			tail -n 60 "$log"
+			fault "$name passed its tests and then failed"
+		fi
+	done
+	[ $n -gt 0 ] || fault "no unit test ran in $dir"
+}
+
+# count_pytest LOG STATUS: adds up pytest's closing line.
+count_pytest()
+{
+	local log=$1 status=$2 line word number rest bad=0
+
+	line=$(grep -E '^=* ?([0-9]+ [a-z]+(, )?)+ in [0-9.]+s' "$log" | tail -n 1)
+	say "${line:-pytest ended without a result}"
+	rest=$(sed -e 's/^=* *//' -e 's/ in [0-9].*//' <<<"$line")
+	while read -r number word; do
+		case $word in
+		passed | xpassed) passed=$((passed + number)) ;;
+		failed | error | errors) bad=$((bad + number)) ;;
+		esac
+	done < <(tr ',' '\n' <<<"$rest")
+	failed=$((failed + bad))
+	# 5: nothing was selected, so nothing was tested
+	if [ "$status" -ne 0 ] && [ $bad -eq 0 ]; then
+		tail -n 40 "$log"
+		fault "pytest exited with $status"
+	elif [ "$status" -ne 0 ]; then
+		cat "$log"
+	fi
+}
+
+# --- building blocks of lanes -----------------------------------------------
+
+# build NAME [configure argument...]: in a subshell, because build_tree exits.
+build()
+{
+	local dir=$build_root/$1
+	shift
+	(build_tree "$dir" "$@") || { fault "build in $dir"; return 1; }
+	# In builds with --enable-werror nothing but errors ends a build.
+	if grep -E '(^|[^a-z])warning: ' "$dir/build.log"; then
+		fault "warnings in $dir/build.log"
+	fi
+}
+
+unit_tests()
+{
+	local dir=$build_root/$1
+	shift
+	rm -f "$dir"/tests/unit/*.log "$dir"/tests/unit/*.trs
+	"$@" make -C "$dir" -j"$(nproc)" check >"$dir/check.log" 2>&1 ||
+		[ -e "$dir/test-suite.log" ] || tail -n 40 "$dir/check.log"
+	count_unit "$dir"
+}
+
+# integration_tests NAME MARKS TIMEOUT [wrapper...]
+integration_tests()
+{
+	local dir=$build_root/$1 marks=$2 timeout=$3 log status
+	shift 3
+	log=$dir/pytest.log
+	STRANDD_BUILD=$dir PYTHONDONTWRITEBYTECODE=1 "$@" "$python" -m pytest -n 2 -q -ra \
+		-p no:cacheprovider --rootdir "$source_root" --basetemp "$dir/pytest" \
+		--timeout "$timeout" -m "$marks" "$source_root/tests/integration" >"$log" 2>&1 </dev/null
+	status=$?
+	rm -rf "$dir/pytest"
+	grep '^SKIPPED' "$log"
+	count_pytest "$log" $status
+}
+
+# ThreadSanitizer's shadow does not suit every random layout of a newer kernel.
+no_aslr()
+{
+	if setarch -R true 2>/dev/null; then
+		setarch -R "$@"
+	else
+		"$@"
+	fi
+}
+
+thread_options()
+{
+	env TSAN_OPTIONS="${TSAN_OPTIONS-second_deadlock_stack=1}" CK_TIMEOUT_MULTIPLIER=10 "$@"
+}
+
+address_options()
+{
+	env ASAN_OPTIONS="${ASAN_OPTIONS-strict_string_checks=1:detect_stack_use_after_return=1}" \
+		UBSAN_OPTIONS="${UBSAN_OPTIONS-print_stacktrace=1}" CK_TIMEOUT_MULTIPLIER=10 "$@"
+}
+
+# --- lanes ------------------------------------------------------------------
+
+build_gcc()
+{
+	build gcc CC=gcc --enable-werror --enable-failpoints
+}
+
+build_thread()
+{
+	build thread CC=gcc --enable-werror --enable-failpoints --enable-sanitizer=thread
+}
+
+build_address()
+{
+	build address CC=gcc --enable-werror --enable-failpoints --enable-sanitizer=address
+}
+
+lane_gcc()
+{
+	build_gcc || return
+	unit_tests gcc
+	make -C "$build_root/gcc" bench >>"$build_root/gcc/build.log" 2>&1 ||
+		{ tail -n 20 "$build_root/gcc/build.log"; fault "make bench"; }
+}
+
+lane_integration()
+{
+	build_gcc || return
+	integration_tests gcc 'not long' 180
+}
+
+lane_clang()
+{
+	build clang CC=clang --enable-werror || return
+	unit_tests clang
+	make -C "$build_root/clang" bench >>"$build_root/clang/build.log" 2>&1 ||
+		{ tail -n 20 "$build_root/clang/build.log"; fault "make bench with clang"; }
+}
+
+lane_thread()
+{
+	build_thread || return
+	unit_tests thread thread_options no_aslr
+	integration_tests thread 'sanitize and not long' 300 thread_options no_aslr
+}
+
+lane_address()
+{
+	build_address || return
+	unit_tests address address_options
+	integration_tests address 'sanitize and not long' 300 address_options
+}
+
+lane_distcheck()
+{
+	local log=$build_root/gcc/distcheck.log
+
+	build_gcc || return
+	if make -C "$build_root/gcc" distcheck DISTCHECK_CONFIGURE_FLAGS=--enable-werror >"$log" 2>&1; then
+		grep 'archives ready' "$log"
+		passed=$((passed + 1))
+	else
+		tail -n 40 "$log"
+		fault "make distcheck"
+	fi
+}
+
+lane_long()
+{
+	build_gcc || return
+	integration_tests gcc 'long' 3600
+}
+
+lane_thread-all()
+{
+	build_thread || return
+	integration_tests thread '' 3600 thread_options no_aslr
+}
+
+lane_address-all()
+{
+	build_address || return
+	integration_tests address '' 3600 address_options
+}
+
+# --- all --------------------------------------------------------------------
+
+main()
+{
+	local lanes=() full=false lane start
+
+	for lane in "$@"; do
+		case $lane in
+		--full) full=true ;;
+		-h | --help) usage; exit 0 ;;
+		*)
+			[ "$(type -t "lane_$lane")" = function ] || { usage >&2; die "no lane \"$lane\""; }
+			lanes+=("$lane")
+			;;
+		esac
+	done
+	if [ ${#lanes[@]} -eq 0 ]; then
+		lanes=("${quick_lanes[@]}")
+		! $full || lanes+=("${full_lanes[@]}")
+	fi
+
+	mkdir -p "$build_root"
+	need_packages "${build_packages[@]}" "${server_packages[@]}" "${test_packages[@]}"
+	for lane in "${lanes[@]}"; do
+		start=$SECONDS
+		say "== $lane"
+		"lane_$lane"
+		say "-- $lane: $((SECONDS - start)) s"
+	done
+	say "$passed passed, $failed failed"
+	[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+}
+
+trap 'exit 130' INT
+trap 'exit 143' TERM
+main "$@"
