@@ -32,9 +32,12 @@ static const char route_sql[] =
 static const char handler_sql[] =
 	"SELECT pg_catalog.format('%I.%I', n.nspname, p.proname),"
 	"       p.proargtypes[0] = 'jsonb'::pg_catalog.regtype,"
-	"       p.prorettype = 'jsonb'::pg_catalog.regtype,"
+	"       p.prorettype = 'jsonb'::pg_catalog.regtype AND p.prokind = 'f',"
 	"       pg_catalog.has_function_privilege(p.oid, 'EXECUTE'),"
-	"       pg_catalog.pg_get_function_identity_arguments(p.oid)"
+	"       pg_catalog.pg_get_function_identity_arguments(p.oid),"
+	"       CASE p.prokind WHEN 'p' THEN 'a procedure' WHEN 'a' THEN 'an aggregate'"
+	"        WHEN 'w' THEN 'a window function'"
+	"        ELSE 'a function that returns ' || pg_catalog.pg_get_function_result(p.oid) END"
 	"  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
 	" WHERE p.oid IN (pg_catalog.to_regprocedure($1 || '(' || $2 || ')'),"
 	"                 pg_catalog.to_regprocedure($1 || '(jsonb)'))"
@@ -44,7 +47,7 @@ static const char near_functions_sql[] =
 	"SELECT p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p"
 	"  JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
 	" WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'strandd')"
-	"   AND p.prorettype = 'jsonb'::pg_catalog.regtype"
+	"   AND p.prorettype = 'jsonb'::pg_catalog.regtype AND p.prokind = 'f'"
 	" ORDER BY p.proname = pg_catalog.regexp_replace($1, '^.*\\.', '') DESC, 1 LIMIT 8";
 
 static int64_t soon(void)
@@ -52,7 +55,13 @@ static int64_t soon(void)
 	return clock_after_ms(RESOLVE_TIMEOUT_MS);
 }
 
-/* "; near names: a, b" from a query's first column, or nothing. */
+/* A right is missing, which is another remedy than a missing thing. */
+static bool refused_right(const struct err *e)
+{
+	return !strcmp(e->sqlstate, "42501");
+}
+
+/* "; there are: a, b" from a query's first column, or nothing. */
 static void near_names(struct conn *c, const char *sql, const char *name, char *out, size_t size)
 {
 	const char *values[] = { name };
@@ -69,12 +78,30 @@ static void near_names(struct conn *c, const char *sql, const char *name, char *
 	PQclear(res);
 }
 
+static int no_service(struct conn *c, struct err *e)
+{
+	return err_set(e, STRAND_EINVAL, "user \"%s\" may not serve database \"%s\" (%s); run:"
+		       " strandctl init --grant %s", PQuser(conn_pg(c)), PQdb(conn_pg(c)), e->text,
+		       PQuser(conn_pg(c)));
+}
+
+/* The server would not even look the name up. */
+static int bad_name(struct conn *c, const char *name, const char *kind, struct err *e)
+{
+	if (refused_right(e))
+		return err_set(e, STRAND_EINVAL, "user \"%s\" may not use \"%s\": %s; grant it",
+			       PQuser(conn_pg(c)), name, e->text);
+	return err_set(e, STRAND_EINVAL, "\"%s\" is no %s's name: %s", name, kind, e->text);
+}
+
 int resolve_schema(struct conn *c, struct err *e)
 {
 	PGresult *res;
 	int ret = conn_query(c, "SELECT pg_catalog.max(version)::text FROM strandd.version", 0, NULL,
 			     soon(), &res, e);
 
+	if (ret == STRAND_ESQL && refused_right(e))
+		return no_service(c, e);
 	if (ret == STRAND_ESQL)
 		return err_set(e, STRAND_EINVAL, "database \"%s\" is not prepared for strandd (%s);"
 			       " run: strandctl init", PQdb(conn_pg(c)), e->text);
@@ -123,7 +150,7 @@ static int resolve_table(struct table *ret, struct conn *c, const char *configur
 	int code = conn_query(c, table_sql, 1, values, soon(), &res, e);
 
 	if (code == STRAND_ESQL)
-		return err_set(e, STRAND_EINVAL, "\"%s\" is no table's name: %s", configured, e->text);
+		return bad_name(c, configured, "table", e);
 	if (code)
 		return code;
 	if (PQntuples(res)) {
@@ -180,7 +207,7 @@ static int resolve_handler(struct route *r, struct conn *c, struct err *e)
 	int ret = conn_query(c, handler_sql, 2, values, soon(), &res, e);
 
 	if (ret == STRAND_ESQL)
-		return err_set(e, STRAND_EINVAL, "\"%s\" is no function's name: %s", r->conf->handler, e->text);
+		return bad_name(c, r->conf->handler, "function", e);
 	if (ret)
 		return ret;
 	if (!PQntuples(res)) {
@@ -188,8 +215,9 @@ static int resolve_handler(struct route *r, struct conn *c, struct err *e)
 		ret = err_set(e, STRAND_EINVAL, "handler %s(%s) or %s(jsonb) does not exist%s",
 			      r->conf->handler, r->source, r->conf->handler, near);
 	} else if (strcmp(PQgetvalue(res, 0, 2), "t")) {
-		ret = err_set(e, STRAND_EINVAL, "handler %s(%s) does not return jsonb or SETOF jsonb",
-			      PQgetvalue(res, 0, 0), PQgetvalue(res, 0, 4));
+		ret = err_set(e, STRAND_EINVAL, "handler %s(%s) is %s; it must be a function that"
+			      " returns jsonb or SETOF jsonb", PQgetvalue(res, 0, 0),
+			      PQgetvalue(res, 0, 4), PQgetvalue(res, 0, 5));
 	} else if (strcmp(PQgetvalue(res, 0, 3), "t")) {
 		ret = err_set(e, STRAND_EINVAL, "user \"%s\" may not execute handler %s(%s); grant it",
 			      PQuser(conn_pg(c)), PQgetvalue(res, 0, 0), PQgetvalue(res, 0, 4));
@@ -262,9 +290,7 @@ int resolve_instance(int64_t *ret_instance, struct conn *c, struct err *e)
 			     &res, e);
 
 	if (ret == STRAND_ESQL)
-		return err_set(e, STRAND_EINVAL, "user \"%s\" may not serve this database: %s;"
-			       " run: strandctl init --grant %s", PQuser(conn_pg(c)), e->text,
-			       PQuser(conn_pg(c)));
+		return no_service(c, e);
 	if (ret)
 		return ret;
 	*ret_instance = strtoll(PQgetvalue(res, 0, 0), NULL, 10);
