@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -22,6 +23,7 @@
 #define IDLE_IN_TRANSACTION_MS 10000
 #define OUTAGE_FIRST_MS 200
 #define OUTAGE_CAP_MS 5000
+#define OUTAGE_TELL_MS 60000
 
 struct service {
 	const struct conf *conf;
@@ -76,20 +78,50 @@ static int try_resolve(struct service *s, struct err *e)
 	return ret;
 }
 
-/* An unreachable server is waited for; a signal ends the wait. */
+/* The number of a signal that came, 0 when none did.  SIGHUP counts as none:
+ * there is nothing yet that it could ask for. */
+static int take_signal(struct service *s)
+{
+	struct signalfd_siginfo info;
+
+	if (read(s->signal_fd, &info, sizeof(info)) != sizeof(info))
+		return 0;
+	if (info.ssi_signo != SIGHUP)
+		return (int)info.ssi_signo;
+	log_info("SIGHUP: the configuration is read at start only");
+	return 0;
+}
+
+/* Each reason is told once, and what lasts again from time to time. */
+static void say_waiting(const struct err *e, char told[sizeof(e->text)], int64_t *again_at)
+{
+	if (!strcmp(told, e->text) && clock_now() < *again_at)
+		return;
+	log_warning("%s; waiting for it", e->text);
+	memcpy(told, e->text, sizeof(e->text));
+	*again_at = clock_after_ms(OUTAGE_TELL_MS);
+}
+
+/* An unreachable server is waited for; a signal to stop ends the wait. */
 static int start_routes(struct service *s, struct err *e)
 {
 	struct pollfd fd = { .fd = s->signal_fd, .events = POLLIN };
+	char told[sizeof(e->text)] = "";
+	int64_t again_at = 0;
 	unsigned failures = 0;
 	int ret;
 
+	if (!s->conf->n_routes)
+		return err_set(e, STRAND_EINVAL, "%s: no routes: there is nothing to serve", s->conf->file);
 	for (;;) {
 		ret = try_resolve(s, e);
-		if (ret != STRAND_ECONN && ret != STRAND_ETIMEOUT)
+		if (!ret || (ret != STRAND_ECONN && ret != STRAND_ETIMEOUT && ret != STRAND_ESTOPPED))
 			return ret;
-		if (!failures++)
-			log_warning("%s; waiting for it", e->text);
-		if (poll(&fd, 1, (int)backoff_ms(failures, OUTAGE_FIRST_MS, OUTAGE_CAP_MS)) > 0)
+		if (ret != STRAND_ESTOPPED) {
+			say_waiting(e, told, &again_at);
+			(void)!poll(&fd, 1, (int)backoff_ms(++failures, OUTAGE_FIRST_MS, OUTAGE_CAP_MS));
+		}
+		if (take_signal(s))
 			return STRAND_ESTOPPED;
 	}
 }
@@ -269,14 +301,8 @@ static const struct part parts[] = {
 /* The first signal drains, the second hurries, as does the time limit. */
 static void on_signal(struct service *s, int64_t *deadline)
 {
-	struct signalfd_siginfo info;
-
-	if (read(s->signal_fd, &info, sizeof(info)) != sizeof(info))
+	if (!take_signal(s))
 		return;
-	if (info.ssi_signo == SIGHUP) {
-		log_info("SIGHUP: the configuration is read at start only");
-		return;
-	}
 	if (stop_level(&s->stop) == STOP_NONE) {
 		log_info("stopping: finishing what runs");
 		*deadline = clock_after_ms(s->conf->stop_timeout_ms);
