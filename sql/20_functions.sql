@@ -32,12 +32,14 @@ $$;
 
 -- step: function unrouted_tags
 -- How many elements look like <module>:<action>, are no attributes, and are
--- attached nowhere.  jsonpath's lax mode takes tags of any shape.
+-- attached nowhere.  Strict, because jsonpath's lax mode looks into elements that
+-- are arrays; silent, because strict raises where tags are no array.
 CREATE OR REPLACE FUNCTION strandd.unrouted_tags(tags jsonb, attached text[]) RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 	SELECT coalesce(pg_catalog.jsonb_array_length(
 		pg_catalog.jsonb_path_query_array($1,
-			'$[*] ? (@ like_regex "^[^:\\s]+:[^:\\s]+$" && !(@ like_regex "^(priority|timeout|original_strand|error):"))')
+			'strict $[*] ? (@ like_regex "^[^:\\s]+:[^:\\s]+$" && !(@ like_regex "^(priority|timeout|original_strand|error):"))',
+			'{}', true)
 		OPERATOR(pg_catalog.-) coalesce($2, '{}'::pg_catalog.text[])), 0)
 $$;
 
@@ -861,6 +863,8 @@ $$;
 --   continue: the same system, upgraded: nothing is changed
 --   deliver:  what has no receipt will be delivered
 --   skip:     what has no receipt becomes history
+-- A history that was unfinished over there is finished first; strands written
+-- here since, under numbers that its snapshot had passed, count as part of it.
 CREATE OR REPLACE FUNCTION strandd.adopt(receiver regclass, mode text, batch integer DEFAULT 1000)
 RETURNS TABLE (done bigint, finished boolean)
 LANGUAGE plpgsql AS $$
@@ -877,7 +881,7 @@ BEGIN
 	SELECT * INTO r FROM strandd.foreign_route(receiver);
 	IF r.route IS NULL THEN
 		IF mode OPERATOR(pg_catalog.=) 'skip' AND r.unfinished IS NOT NULL THEN
-			SELECT * INTO b FROM strandd.skip_history(receiver, r.unfinished, batch);
+			SELECT * INTO b FROM strandd.skip_history(r.whose, r.unfinished, batch);
 			RETURN QUERY SELECT b.seen, false;
 		ELSE
 			RETURN QUERY SELECT 0::pg_catalog.int8, true;
@@ -885,7 +889,7 @@ BEGIN
 		RETURN;
 	END IF;
 	IF r.unfinished IS NOT NULL THEN
-		SELECT * INTO b FROM strandd.skip_history(receiver, r.unfinished, batch);
+		SELECT * INTO b FROM strandd.skip_history(r.whose, r.unfinished, batch);
 		RETURN QUERY SELECT b.seen, false;
 		RETURN;
 	END IF;
@@ -907,10 +911,11 @@ $$;
 
 -- step: function foreign_route
 -- The first route of a receiver that is another cluster's (source NULL where the
--- table is gone), and one whose history is unfinished: of those foreign ones
--- where there are any.
+-- table is gone), and a route whose history is unfinished: of a receiver all of
+-- whose routes are adopted, its own; else any on the foreign routes' sources,
+-- because restamping those would make nonsense of the snapshot.
 CREATE OR REPLACE FUNCTION strandd.foreign_route(receiver regclass, OUT route integer, OUT number oid,
-	OUT source regclass, OUT unfinished integer)
+	OUT source regclass, OUT whose regclass, OUT unfinished integer)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	here bigint := strandd.system_identifier();
@@ -923,10 +928,13 @@ BEGIN
 	  FROM strandd.routes() v LEFT JOIN pg_class c ON c.oid = v.source
 	 WHERE v.receiver = foreign_route.receiver AND v.system_identifier <> here
 	 ORDER BY v.route LIMIT 1;
-	SELECT v.route INTO unfinished FROM strandd.routes() v JOIN pg_class c ON c.oid = v.source
-	 WHERE v.receiver = foreign_route.receiver AND v.history IS NOT NULL AND v.detached_at IS NULL
-	   AND (foreign_route.route IS NULL OR v.system_identifier <> here)
-	 ORDER BY v.route LIMIT 1;
+	SELECT v.receiver, v.route INTO whose, unfinished
+	  FROM strandd.routes() v JOIN pg_class c ON c.oid = v.source
+	 WHERE v.history IS NOT NULL AND v.detached_at IS NULL
+	   AND CASE WHEN foreign_route.route IS NULL THEN v.receiver = foreign_route.receiver
+		ELSE v.system_identifier <> here AND v.source IN (SELECT f.source FROM strandd.routes() f
+			WHERE f.receiver = foreign_route.receiver AND f.system_identifier <> here) END
+	 ORDER BY v.receiver::oid, v.route LIMIT 1;
 END
 $$;
 
@@ -1039,9 +1047,21 @@ $$;
 CREATE OR REPLACE FUNCTION strandd.tags_after_update(before jsonb, reply jsonb, origin jsonb) RETURNS jsonb
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 	SELECT b.base || coalesce((SELECT jsonb_agg(DISTINCT e) FROM jsonb_array_elements(
-			coalesce(jsonb_path_query_array($1, '$[*] ? (@ starts with "original_strand:")'), '[]') || $3) e
+			coalesce(jsonb_path_query_array($1, 'strict $[*] ? (@ starts with "original_strand:")', '{}', true), '[]') || $3) e
 			WHERE NOT b.base @> jsonb_build_array(e)), '[]')
 	  FROM (SELECT CASE WHEN jsonb_typeof($2) <> 'null' THEN $2 ELSE '[]' END) b (base)
+$$;
+
+-- step: function check_role
+-- GRANT takes public, quoted too, for everyone.
+CREATE OR REPLACE FUNCTION strandd.check_role(role name) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = role) THEN
+		RAISE EXCEPTION 'there is no role %', quote_ident(role)
+			USING ERRCODE = 'undefined_object', HINT = format('CREATE ROLE %I LOGIN', role);
+	END IF;
+END
 $$;
 
 -- step: function grant_service
@@ -1052,6 +1072,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	r record;
 BEGIN
+	PERFORM strandd.check_role(role);
 	EXECUTE format('GRANT USAGE ON SCHEMA strandd TO %I', role);
 	EXECUTE format('GRANT SELECT ON strandd.version, strandd.sources, strandd.receivers TO %I', role);
 	EXECUTE format('GRANT USAGE ON SEQUENCE strandd.instance_seq TO %I', role);
@@ -1082,6 +1103,7 @@ $$;
 CREATE OR REPLACE FUNCTION strandd.grant_producer(role name, tbl regclass) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+	PERFORM strandd.check_role(role);
 	PERFORM strandd.check_table(tbl);
 	EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', (SELECT n.nspname FROM pg_class c
 		JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = tbl), role);
