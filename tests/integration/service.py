@@ -94,3 +94,21 @@ def refused(db, code=2, **options):
         return log
     finally:
         d.remove()
+
+
+def sessions(db):
+    """pg_stat_activity's rows of the daemon's sessions.  An ordinary role does
+    not see what another waits for."""
+    rows = db.cluster.admin("SELECT to_jsonb(a) FROM pg_stat_activity a WHERE usename = '%s' AND datname = '%s'"
+                            % (private.SERVICE, db.name))
+    return [row[0] for row in rows]
+
+
+def sleeping(db):
+    """How many sessions of the daemon's are inside pg_sleep."""
+    return sum(row["wait_event"] == "PgSleep" for row in sessions(db))
+
+
+def calls(db):
+    """{strand id: how often a recording handler was called and committed}."""
+    return dict(db.execute("SELECT id, count(*) FROM test.calls GROUP BY id"))
