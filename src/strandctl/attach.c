@@ -1,0 +1,135 @@
+/* strandctl attach: one route, with everything that its two tables need. */
+#include <stdio.h>
+#include <string.h>
+
+#include "strandctl/catalog.h"
+#include "strandctl/ctl.h"
+#include "strandctl/history.h"
+#include "strandctl/locked.h"
+#include "strandctl/options.h"
+
+struct args {
+	struct ctl *ctl;
+	const char *tag, *source, *receiver;
+	bool deliver_existing;
+};
+
+enum { OPTION_TAG = OPTION_FIRST, OPTION_SOURCE, OPTION_RECEIVER, OPTION_DELIVER };
+
+static const struct argp_option options[] = {
+	{ "tag", OPTION_TAG, "TAG", 0, "The tag, <module>:<action>", 0 },
+	{ "source", OPTION_SOURCE, "TABLE", 0, "Where strands with it are written", 0 },
+	{ "receiver", OPTION_RECEIVER, "TABLE", 0, "The receiving module's table", 0 },
+	{ "deliver-existing", OPTION_DELIVER, 0, 0,
+	  "Deliver strands that bear the tag already; without it they are history", 0 },
+	{ 0 },
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct args *args = state->input;
+
+	switch (key) {
+	case ARGP_KEY_INIT:
+		state->child_inputs[0] = args->ctl;
+		return 0;
+	case OPTION_TAG:
+		args->tag = arg;
+		return 0;
+	case OPTION_SOURCE:
+		args->source = arg;
+		return 0;
+	case OPTION_RECEIVER:
+		args->receiver = arg;
+		return 0;
+	case OPTION_DELIVER:
+		args->deliver_existing = true;
+		return 0;
+	case ARGP_KEY_END:
+		if (!args->tag || !args->source || !args->receiver)
+			argp_error(state, "give --tag, --source and --receiver");
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static const struct argp argp = {
+	.options = options,
+	.parser = parse,
+	.doc = "Attaches a route: strands that are written to the source table with the tag go to the"
+	       " module that owns the receiving table.  Adds what the two tables lack.  Safe on tables"
+	       " in use, and safe to interrupt and to repeat.",
+	.children = options_children,
+};
+
+struct tables {
+	struct relation source, receiver;
+};
+
+static int prepare(struct locked *l, const struct tables *t, struct err *e)
+{
+	const char *source[] = { t->source.oid }, *receiver[] = { t->receiver.oid };
+	char what[200];
+	int ret;
+
+	snprintf(what, sizeof(what), "columns and triggers of %s", t->source.name);
+	ret = locked_query(l, what, "SELECT strandd.prepare_source($1::regclass)", 1, source, NULL, e);
+	if (ret)
+		return ret;
+	ctl_say(l->ctl, "%s", what);
+	snprintf(what, sizeof(what), "indexes of %s", t->source.name);
+	ret = locked_gexec(l, what, "SELECT strandd.index_statements($1::regclass)", 1, source, e);
+	if (ret)
+		return ret;
+	ctl_say(l->ctl, "%s", what);
+	snprintf(what, sizeof(what), "routes and receipts of %s", t->receiver.name);
+	ret = locked_query(l, what, "SELECT strandd.prepare_receiver($1::regclass)", 1, receiver, NULL, e);
+	if (!ret)
+		ctl_say(l->ctl, "%s", what);
+	return ret;
+}
+
+static int attach(struct locked *l, const struct args *args, const struct tables *t, struct err *e)
+{
+	const char *values[] = { args->tag, t->source.oid, t->receiver.oid,
+				 args->deliver_existing ? "true" : "false" };
+	PGresult *res;
+	int ret;
+
+	ret = locked_query(l, "attach",
+			   "SELECT r, strandd.channel($1::text) FROM strandd.attach($1::text, $2::regclass,"
+			   " $3::regclass, $4::boolean) r", 4, values, &res, e);
+	if (ret)
+		return ret;
+	ctl_say(l->ctl, "route %s: %s from %s to %s, channel %s", PQgetvalue(res, 0, 0), args->tag,
+		t->source.name, t->receiver.name, PQgetvalue(res, 0, 1));
+	PQclear(res);
+	return 0;
+}
+
+int command_attach(struct ctl *ctl, int argc, char **argv)
+{
+	struct args args = { .ctl = ctl };
+	struct locked l = { 0 };
+	struct tables t;
+	struct err e;
+	int ret;
+
+	options_parse(&argp, argc, argv, &args);
+	ret = ctl_connect_installed(ctl, &e);
+	if (!ret)
+		ret = relation_find(&t.source, ctl, args.source, &e);
+	if (!ret)
+		ret = relation_find(&t.receiver, ctl, args.receiver, &e);
+	if (!ret)
+		ret = locked_start(&l, ctl, &e);
+	if (!ret)
+		ret = prepare(&l, &t, &e);
+	if (!ret)
+		ret = attach(&l, &args, &t, &e);
+	if (!ret)
+		ret = history_finish(&l, &e);
+	locked_stop(&l);
+	return ret ? ctl_fail(ctl, &e) : EXIT_OK;
+}

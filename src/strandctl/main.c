@@ -1,0 +1,142 @@
+/* strandctl: sets strandd's database up and looks into it. */
+#include <argp.h>
+#include <errno.h>
+#include <locale.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/nearest.h"
+#include "strandctl/ctl.h"
+#include "strandctl/options.h"
+
+#define DEFAULT_LOCK_WAIT_MS 60000
+
+typedef int command_fn(struct ctl *ctl, int argc, char **argv);
+
+static const struct command {
+	const char *name;
+	const char *summary;
+	command_fn *run;
+} commands[] = {
+	{ "init", "Install strandd's schema, tables and routes, or upgrade them", command_init },
+	{ "attach", "Attach a route: a tag on a source table, for a receiving table", command_attach },
+	{ "detach", "Detach a route", command_detach },
+	{ "uninstall", "Remove what init and attach added", command_uninstall },
+	{ "adopt", "Take over a database that was restored, cloned or upgraded", command_adopt },
+	{ "publish", "Write strands", command_publish },
+	{ "read", "Show one strand and its receipts", command_read },
+	{ "recent", "Show the newest strands with given tags", command_recent },
+	{ "trace", "Show the tree of strands that one belongs to", command_trace },
+	{ "status", "Show the routes and what waits on them", command_status },
+};
+
+#define N_COMMANDS (sizeof(commands) / sizeof(*commands))
+
+const char *argp_program_version = "strandctl " PACKAGE_VERSION;
+
+struct args {
+	struct ctl *ctl;
+	int command;	/* index in argv, 0: none */
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct args *args = state->input;
+
+	(void)arg;
+	switch (key) {
+	case ARGP_KEY_INIT:
+		state->child_inputs[0] = args->ctl;
+		return 0;
+	case ARGP_KEY_ARG:
+		/* The rest is the command's. */
+		args->command = state->next - 1;
+		state->next = state->argc;
+		return 0;
+	case ARGP_KEY_NO_ARGS:
+		argp_error(state, "give a command");
+		return EINVAL;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static char *help(int key, const char *text, void *input)
+{
+	char *out = NULL;
+	size_t size;
+	FILE *f;
+
+	(void)input;
+	if (key != ARGP_KEY_HELP_POST_DOC)
+		return (char *)text;
+	f = open_memstream(&out, &size);
+	if (!f)
+		return NULL;
+	fputs("Commands:\n", f);
+	for (size_t i = 0; i < N_COMMANDS; i++)
+		fprintf(f, "  %-11s%s\n", commands[i].name, commands[i].summary);
+	fputs("\n`strandctl COMMAND --help' tells more about one.", f);
+	fclose(f);
+	return out;
+}
+
+static const struct argp argp = {
+	.parser = parse,
+	.args_doc = "COMMAND [ARGUMENT...]",
+	.doc = "Sets strandd's database up and looks into it.",
+	.children = options_children,
+	.help_filter = help,
+};
+
+static const struct command *find_command(const char *name)
+{
+	const char *names[N_COMMANDS];
+	const char *near;
+
+	for (size_t i = 0; i < N_COMMANDS; i++) {
+		names[i] = commands[i].name;
+		if (!strcmp(name, names[i]))
+			return &commands[i];
+	}
+	near = nearest(name, names, N_COMMANDS);
+	if (near)
+		ctl_warn("there is no command \"%s\"; did you mean \"%s\"?", name, near);
+	else
+		ctl_warn("there is no command \"%s\"; see strandctl --help", name);
+	return NULL;
+}
+
+/* A full disk or closed pipe must not look like success. */
+static int close_stdout(int code)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return code;
+	ctl_warn("standard output: %s", strerror(errno));
+	return code ? code : EXIT_FAULT;
+}
+
+int main(int argc, char **argv)
+{
+	struct ctl ctl = {
+		.config = SYSCONFDIR "/strandd.conf",
+		.lock_wait_ms = DEFAULT_LOCK_WAIT_MS,
+		.interrupted = { .fd = -1 },
+	};
+	struct args args = { .ctl = &ctl };
+	const struct command *command;
+	struct err e;
+	int code;
+
+	setlocale(LC_ALL, "");
+	argp_err_exit_status = EXIT_USAGE;
+	argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &args);
+	command = find_command(argv[args.command]);
+	if (!command)
+		return EXIT_USAGE;
+	code = ctl_catch_signals(&ctl, &e) ? ctl_fail(&ctl, &e)
+		: command->run(&ctl, argc - args.command, argv + args.command);
+	ctl_release(&ctl);
+	return close_stdout(code);
+}

@@ -1,0 +1,73 @@
+#include "strandctl/options.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { OPTION_LOCK_WAIT = OPTION_GLOBAL };
+
+static const struct argp_option global_options[] = {
+	{ 0, 0, 0, 0, "Common options:", 10 },
+	{ "config", 'c', "FILE", 0, "Configuration file (default " SYSCONFDIR "/strandd.conf)", 0 },
+	{ "dbname", 'd', "CONNINFO", 0,
+	  "Database: a name, or a whole connection string that replaces the configured one", 0 },
+	{ "json", 'j', 0, 0, "Print JSON", 0 },
+	{ "lock-wait", OPTION_LOCK_WAIT, "SECONDS", 0,
+	  "Where tables are changed: give up when other sessions hold locks this long (default 60)", 0 },
+	{ 0 },
+};
+
+long options_number(struct argp_state *state, const char *option, const char *text, long least,
+		    long most)
+{
+	char *end;
+	long n;
+
+	errno = 0;
+	n = strtol(text, &end, 10);
+	if (errno || end == text || *end || n < least || n > most)
+		argp_error(state, "--%s %s: give a whole number from %ld to %ld", option, text, least,
+			   most);
+	return n;
+}
+
+static error_t parse_global(int key, char *arg, struct argp_state *state)
+{
+	struct ctl *ctl = state->input;
+
+	switch (key) {
+	case 'c':
+		ctl->config = arg;
+		ctl->config_given = true;
+		return 0;
+	case 'd':
+		ctl->dbname = arg;
+		return 0;
+	case 'j':
+		ctl->json = true;
+		return 0;
+	case OPTION_LOCK_WAIT:
+		ctl->lock_wait_ms = options_number(state, "lock-wait", arg, 0, 86400) * 1000;
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+const struct argp options_argp = { global_options, parse_global, 0, 0, 0, 0, 0 };
+
+const struct argp_child options_children[] = {
+	{ &options_argp, 0, NULL, 10 },
+	{ 0 },
+};
+
+void options_parse(const struct argp *argp, int argc, char **argv, void *args)
+{
+	char name[64], *given = argv[0];
+
+	/* What usage and errors begin with. */
+	snprintf(name, sizeof(name), "strandctl %s", given);
+	argv[0] = name;
+	argp_parse(argp, argc, argv, 0, NULL, args);
+	argv[0] = given;
+}

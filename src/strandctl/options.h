@@ -1,0 +1,28 @@
+/* Options that every command takes, before or after its name.
+ *
+ * A command's argp has `options_children` as its children, and its parser
+ * passes the `struct ctl` on:
+ *     case ARGP_KEY_INIT: state->child_inputs[0] = args->ctl; return 0;
+ */
+#ifndef STRANDD_STRANDCTL_OPTIONS_H
+#define STRANDD_STRANDCTL_OPTIONS_H
+
+#include <argp.h>
+
+#include "strandctl/ctl.h"
+
+/* Keys of options without a short letter: above any character. */
+enum { OPTION_FIRST = 0x100, OPTION_GLOBAL = 0x1000 };
+
+extern const struct argp options_argp;
+extern const struct argp_child options_children[];
+
+/* Parses a command's arguments; does not return when they are bad (exit code
+ * EXIT_USAGE, the reason and usage on standard error) or ask for help. */
+void options_parse(const struct argp *argp, int argc, char **argv, void *args);
+
+/* `text` as a whole number within bounds, or argp_error. */
+long options_number(struct argp_state *state, const char *option, const char *text, long least,
+		    long most);
+
+#endif

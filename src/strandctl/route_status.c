@@ -1,0 +1,162 @@
+#include "strandctl/route_status.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+
+#define TEXT_OF(x) #x
+#define TEXT(x) TEXT_OF(x)
+#define ROWS_READ 10000		/* from either end of what may lack a receipt */
+#define MAX_COUNT 1000
+#define RECEIPTS_READ 20000
+
+/* Strands that may lack a receipt begin at the position.  Where they are many,
+ * the oldest and the newest are looked at.  %1$s source, %2$s receipts, %3$s
+ * routes; $1 route, $2 tag.  Nothing here may tempt the planner to the index on
+ * tags, so the look-up is a scalar subquery and tags are compared outside. */
+static const char pending_sql[] =
+	"WITH route AS MATERIALIZED (SELECT position AS p, history AS h FROM %3$s WHERE route = $1::integer),"
+	" oldest AS MATERIALIZED (SELECT s.id, s.tags, s.tagged_at, s.xact_id FROM %1$s s"
+	"  WHERE s.xact_id >= (SELECT p FROM route)"
+	"  ORDER BY s.xact_id, hashtextextended(s.id, 0) LIMIT " TEXT(ROWS_READ) "),"
+	" newest AS MATERIALIZED (SELECT s.id, s.tags, s.tagged_at, s.xact_id FROM %1$s s"
+	"  WHERE s.xact_id >= (SELECT p FROM route) AND (SELECT count(*) FROM oldest) = " TEXT(ROWS_READ)
+	"  ORDER BY s.xact_id DESC, hashtextextended(s.id, 0) DESC LIMIT " TEXT(ROWS_READ) "),"
+	" seen AS (SELECT * FROM oldest UNION SELECT * FROM newest),"
+	" pending AS MATERIALIZED (SELECT s.tagged_at FROM seen s"
+	"  WHERE coalesce(s.tags @> jsonb_build_array($2::text), false)"
+	"    AND NOT coalesce(pg_visible_in_snapshot(s.xact_id, (SELECT h FROM route)), false)"
+	"    AND (SELECT true FROM %2$s r WHERE r.route = $1::integer"
+	"          AND r.strand_id = strandd.receipt_key(s.id)) IS NULL LIMIT " TEXT(MAX_COUNT) ")"
+	" SELECT (SELECT count(*) FROM pending),"
+	"  (SELECT count(*) FROM oldest) = " TEXT(ROWS_READ)
+	"   OR (SELECT count(*) FROM pending) = " TEXT(MAX_COUNT) ","
+	"  (SELECT min(tagged_at)::timestamptz(0) FROM pending),"
+	"  (SELECT round(extract(epoch FROM clock_timestamp() - min(tagged_at)), 1) FROM pending)";
+
+/* Running and retrying ones through their own partial index; of the rest the
+ * first ones that the key's index yields. */
+static const char settled_sql[] =
+	"WITH due AS MATERIALIZED (SELECT state FROM %1$s WHERE state IN ('running', 'retry')"
+	"   AND route = $1::integer ORDER BY due_at LIMIT " TEXT(MAX_COUNT) "),"
+	" known AS MATERIALIZED (SELECT state FROM %1$s WHERE route = $1::integer"
+	"   ORDER BY strand_id LIMIT " TEXT(RECEIPTS_READ) ")"
+	" SELECT (SELECT count(*) FROM due WHERE state = 'running'),"
+	"  (SELECT count(*) FROM due WHERE state = 'retry'),"
+	"  count(*) FILTER (WHERE state = 'done'), count(*) FILTER (WHERE state = 'failed'),"
+	"  count(*) FILTER (WHERE state = 'expired'), count(*) FILTER (WHERE state = 'withdrawn'),"
+	"  count(*) FILTER (WHERE state = 'skipped'),"
+	"  (SELECT count(*) FROM due) = " TEXT(MAX_COUNT) ", count(*) = " TEXT(RECEIPTS_READ)
+	" FROM known";
+
+enum { AT_TAG, AT_SOURCE, AT_RECEIVER, AT_STATE, AT_PENDING, AT_PENDING_BOUND, AT_OLDEST, AT_AGE,
+       AT_RUNNING, AT_RETRY, AT_DONE, AT_FAILED, AT_EXPIRED, AT_WITHDRAWN, AT_SKIPPED, AT_SETTLED_BOUND,
+       AT_POSITION, AT_ATTACHED, N_COLUMNS };
+
+static const struct column columns[N_COLUMNS] = {
+	[AT_TAG] = { "TAG", COLUMN_TEXT, FOR_BOTH },
+	[AT_SOURCE] = { "SOURCE", COLUMN_TEXT, FOR_BOTH },
+	[AT_RECEIVER] = { "RECEIVER", COLUMN_TEXT, FOR_BOTH },
+	[AT_STATE] = { "STATE", COLUMN_TEXT, FOR_BOTH },
+	[AT_PENDING] = { "PENDING", COLUMN_NUMBER, FOR_BOTH },
+	[AT_PENDING_BOUND] = { "PENDING IS BOUND", COLUMN_BOOLEAN, FOR_PROGRAMS },
+	[AT_OLDEST] = { "OLDEST WAITING", COLUMN_TEXT, FOR_BOTH },
+	[AT_AGE] = { "OLDEST AGE S", COLUMN_NUMBER, FOR_PROGRAMS },
+	[AT_RUNNING] = { "RUNNING", COLUMN_NUMBER, FOR_BOTH },
+	[AT_RETRY] = { "RETRY", COLUMN_NUMBER, FOR_BOTH },
+	[AT_DONE] = { "DONE", COLUMN_NUMBER, FOR_BOTH },
+	[AT_FAILED] = { "FAILED", COLUMN_NUMBER, FOR_BOTH },
+	[AT_EXPIRED] = { "EXPIRED", COLUMN_NUMBER, FOR_BOTH },
+	[AT_WITHDRAWN] = { "WITHDRAWN", COLUMN_NUMBER, FOR_BOTH },
+	[AT_SKIPPED] = { "SKIPPED", COLUMN_NUMBER, FOR_BOTH },
+	[AT_SETTLED_BOUND] = { "SETTLED IS BOUND", COLUMN_BOOLEAN, FOR_PROGRAMS },
+	[AT_POSITION] = { "POSITION", COLUMN_TEXT, FOR_BOTH },
+	[AT_ATTACHED] = { "ATTACHED AT", COLUMN_TEXT, FOR_BOTH },
+};
+
+struct table *route_status_table(bool json)
+{
+	return table_new("routes", json, columns, N_COLUMNS);
+}
+
+static const char *state_of(const struct attachment *a)
+{
+	if (!a->attached)
+		return "detached";
+	if (!a->same_system)
+		return "not adopted";
+	return a->history ? "history unfinished" : "attached";
+}
+
+/* "1000+" for people where the count stopped at its bound. */
+static void set_count(struct table *table, struct libscols_line *row, size_t column, const char *count,
+		      bool bound, bool json)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%s%s", count, bound && !json ? "+" : "");
+	table_set(table, row, column, text);
+}
+
+static int pending(struct table *table, struct libscols_line *row, struct ctl *ctl,
+		   const struct attachment *a, struct err *e)
+{
+	const char *values[] = { a->number, a->tag };
+	struct buf sql = BUF_INIT;
+	PGresult *res;
+	int ret;
+
+	buf_init(&sql);
+	buf_addf(&sql, pending_sql, a->source->sql, a->receiver->receipts, a->receiver->routes);
+	ret = sql.failed ? err_set(e, STRAND_ENOMEM, "out of memory")
+		: ctl_query(ctl, sql.data, 2, values, &res, e);
+	buf_release(&sql);
+	if (ret)
+		return ret;
+	set_count(table, row, AT_PENDING, PQgetvalue(res, 0, 0), *PQgetvalue(res, 0, 1) == 't', ctl->json);
+	table_set(table, row, AT_PENDING_BOUND, PQgetvalue(res, 0, 1));
+	table_set(table, row, AT_OLDEST, cell(res, 0, 2));
+	table_set(table, row, AT_AGE, cell(res, 0, 3));
+	PQclear(res);
+	return 0;
+}
+
+static int settled(struct table *table, struct libscols_line *row, struct ctl *ctl,
+		   const struct attachment *a, struct err *e)
+{
+	const char *values[] = { a->number };
+	struct buf sql = BUF_INIT;
+	PGresult *res;
+	int ret;
+
+	buf_init(&sql);
+	buf_addf(&sql, settled_sql, a->receiver->receipts);
+	ret = sql.failed ? err_set(e, STRAND_ENOMEM, "out of memory")
+		: ctl_query(ctl, sql.data, 1, values, &res, e);
+	buf_release(&sql);
+	if (ret)
+		return ret;
+	for (int i = 0; i < 7; i++)
+		set_count(table, row, (size_t)(AT_RUNNING + i), PQgetvalue(res, 0, i),
+			  *PQgetvalue(res, 0, i < 2 ? 7 : 8) == 't', ctl->json);
+	table_set(table, row, AT_SETTLED_BOUND, PQgetvalue(res, 0, 8));
+	PQclear(res);
+	return 0;
+}
+
+int route_status_add(struct table *table, struct ctl *ctl, const struct attachment *a, struct err *e)
+{
+	struct libscols_line *row = table_row(table, NULL);
+	int ret;
+
+	table_set(table, row, AT_TAG, a->tag);
+	table_set(table, row, AT_SOURCE, a->source->name);
+	table_set(table, row, AT_RECEIVER, a->receiver->name);
+	table_set(table, row, AT_STATE, state_of(a));
+	table_set(table, row, AT_POSITION, a->position);
+	table_set(table, row, AT_ATTACHED, a->attached_at);
+	ret = a->attached ? pending(table, row, ctl, a, e) : 0;
+	return ret ? ret : settled(table, row, ctl, a, e);
+}

@@ -1,0 +1,51 @@
+/* Listings: tables and trees for people, JSON for programs, through libsmartcols.
+ *
+ * One array of columns serves both; a column may be for one of them only.
+ * Out of memory ends the program: nothing is left half done by a listing.
+ */
+#ifndef STRANDD_STRANDCTL_TABLE_H
+#define STRANDD_STRANDCTL_TABLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <libsmartcols.h>
+
+enum column_kind {
+	COLUMN_TEXT,
+	COLUMN_NUMBER,		/* aligned right; in JSON a number */
+	COLUMN_BOOLEAN,		/* "t" or "f" as PostgreSQL says it */
+	COLUMN_JSON,		/* JSON text, printed as it is */
+	COLUMN_TREE,
+	COLUMN_WRAP,		/* several lines, parted by newlines */
+};
+
+enum column_for { FOR_BOTH, FOR_PEOPLE, FOR_PROGRAMS };
+
+struct column {
+	const char *title;	/* "ORDER ID"; as a JSON key "order_id" */
+	enum column_kind kind;
+	enum column_for whom;
+};
+
+struct table;
+struct libscols_line;
+
+/* `name` is the key of the rows' array in JSON.  Borrows the columns. */
+struct table *table_new(const char *name, bool json, const struct column *columns, size_t n_columns);
+void table_free(struct table *t);
+
+/* A new row, under `parent` in a tree or NULL; owned by the table. */
+struct libscols_line *table_row(struct table *t, struct libscols_line *parent);
+
+/* Copies `data`; NULL is an empty cell, null in JSON.  Nothing when the column
+ * is not for this audience. */
+void table_set(struct table *t, struct libscols_line *row, size_t column, const char *data);
+
+/* To standard output. */
+void table_print(struct table *t);
+
+/* The rows of a JSON table as one JSON array; the caller frees it. */
+char *table_rows_json(struct table *t);
+
+#endif

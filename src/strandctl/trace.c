@@ -1,0 +1,143 @@
+/* strandctl trace: the tree of strands that one strand belongs to. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "strandctl/catalog.h"
+#include "strandctl/ctl.h"
+#include "strandctl/grow.h"
+#include "strandctl/options.h"
+#include "strandctl/strands.h"
+#include "strandctl/table.h"
+
+struct args {
+	struct ctl *ctl;
+	const char *id;
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct args *args = state->input;
+
+	switch (key) {
+	case ARGP_KEY_INIT:
+		state->child_inputs[0] = args->ctl;
+		return 0;
+	case ARGP_KEY_ARG:
+		if (args->id)
+			argp_error(state, "give one id");
+		args->id = arg;
+		return 0;
+	case ARGP_KEY_NO_ARGS:
+		argp_error(state, "give the id of a strand");
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static const struct argp argp = {
+	.parser = parse,
+	.args_doc = "ID",
+	.doc = "Shows the tree of strands that original_strand tags link, from the root of the given strand"
+	       " down, over all module tables, with the receipt of each hop and the time from a strand's"
+	       " tagging to the receipt.  Exit code 3 when there is no such strand.",
+	.children = options_children,
+};
+
+enum { AT_ID, AT_TABLE, AT_KIND, AT_TAGS, AT_TAGS_JSON, AT_RECEIPTS, AT_RECEIPTS_JSON, AT_CREATED,
+       AT_TAGGED, AT_ASKED, AT_REPEATED, N_COLUMNS };
+
+static const struct column columns[N_COLUMNS] = {
+	[AT_ID] = { "ID", COLUMN_TREE, FOR_BOTH },
+	[AT_TABLE] = { "TABLE", COLUMN_TEXT, FOR_BOTH },
+	[AT_KIND] = { "KIND", COLUMN_TEXT, FOR_BOTH },
+	[AT_TAGS] = { "TAGS", COLUMN_TEXT, FOR_PEOPLE },
+	[AT_TAGS_JSON] = { "TAGS", COLUMN_JSON, FOR_PROGRAMS },
+	[AT_RECEIPTS] = { "RECEIPTS", COLUMN_WRAP, FOR_PEOPLE },
+	[AT_RECEIPTS_JSON] = { "RECEIPTS", COLUMN_JSON, FOR_PROGRAMS },
+	[AT_CREATED] = { "CREATED AT", COLUMN_TEXT, FOR_PROGRAMS },
+	[AT_TAGGED] = { "TAGGED AT", COLUMN_TEXT, FOR_BOTH },
+	[AT_ASKED] = { "ASKED", COLUMN_BOOLEAN, FOR_PROGRAMS },
+	[AT_REPEATED] = { "REPEATED", COLUMN_BOOLEAN, FOR_PROGRAMS },
+};
+
+static void show_node(struct table *table, struct libscols_line *row, const struct node *n)
+{
+	struct buf receipts = BUF_INIT;
+
+	buf_init(&receipts);
+	buf_addf(&receipts, "[%s]", n->receipts_json.data);
+	table_set(table, row, AT_KIND, n->kind);
+	table_set(table, row, AT_TAGS, n->tags.data);
+	table_set(table, row, AT_TAGS_JSON, n->tags_json);
+	table_set(table, row, AT_RECEIPTS, n->receipts.data);
+	table_set(table, row, AT_RECEIPTS_JSON, receipts.data);
+	table_set(table, row, AT_CREATED, n->created);
+	table_set(table, row, AT_TAGGED, n->tagged);
+	buf_release(&receipts);
+}
+
+/* A strand that several came from is shown in full once, and by name below the
+ * others: that ends rings too. */
+static void show(struct table *table, struct libscols_line *parent, struct node *n, bool json)
+{
+	struct libscols_line *row = table_row(table, parent);
+	struct buf label = BUF_INIT;
+
+	buf_init(&label);
+	buf_addf(&label, "%s%s", n->id, json ? "" : n->printed ? " (see above)" : n->asked ? " *" : "");
+	table_set(table, row, AT_ID, label.data);
+	table_set(table, row, AT_TABLE, n->table->name);
+	table_set(table, row, AT_ASKED, n->asked ? "t" : "f");
+	table_set(table, row, AT_REPEATED, n->printed ? "t" : "f");
+	buf_release(&label);
+	if (n->printed)
+		return;
+	n->printed = true;
+	show_node(table, row, n);
+	for (size_t i = 0; i < n->n_children; i++)
+		show(table, row, n->children[i], json);
+}
+
+static void show_forest(struct forest *f, bool json)
+{
+	struct table *table = table_new("strands", json, columns, N_COLUMNS);
+
+	for (size_t i = 0; i < f->n; i++)
+		if (!f->nodes[i]->has_parent)
+			show(table, NULL, f->nodes[i], json);
+	/* What is left hangs on rings without a root. */
+	for (size_t i = 0; i < f->n; i++)
+		if (!f->nodes[i]->printed)
+			show(table, NULL, f->nodes[i], json);
+	table_print(table);
+	table_free(table);
+}
+
+int command_trace(struct ctl *ctl, int argc, char **argv)
+{
+	struct args args = { .ctl = ctl };
+	struct catalog c = { 0 };
+	struct grow g = { .ctl = ctl, .catalog = &c };
+	struct err e;
+	int ret;
+
+	options_parse(&argp, argc, argv, &args);
+	ret = ctl_connect_installed(ctl, &e);
+	if (!ret)
+		ret = strands_pin_plans(ctl, &e);
+	if (!ret)
+		ret = catalog_load(&c, ctl, &e);
+	if (!ret)
+		ret = grow_from(&g, args.id, &e);
+	if (!ret)
+		ret = grow_receipts(&g, &e);
+	if (!ret || ret == STRAND_ENOENT)
+		show_forest(&g.forest, ctl->json);
+	if (!ret && g.cut)
+		ctl_warn("only the first %d strands of the tree are shown", GROW_MAX_NODES);
+	forest_release(&g.forest);
+	catalog_release(&c);
+	return ret ? ctl_fail(ctl, &e) : EXIT_OK;
+}
