@@ -123,41 +123,34 @@ unit_tests()
 	count_unit "$dir"
 }
 
-# integration_tests NAME MARKS TIMEOUT [wrapper...]
+# integration_tests NAME MARKS TIMEOUT PREFIX...: the prefix runs pytest.
 integration_tests()
 {
 	local dir=$build_root/$1 marks=$2 timeout=$3 log status
 	shift 3
 	log=$dir/pytest.log
-	STRANDD_BUILD=$dir PYTHONDONTWRITEBYTECODE=1 "$@" "$python" -m pytest -n 2 -q -ra \
-		-p no:cacheprovider --rootdir "$source_root" --basetemp "$dir/pytest" \
-		--timeout "$timeout" -m "$marks" "$source_root/tests/integration" >"$log" 2>&1 </dev/null
+	(
+		cd "$source_root" || exit
+		export STRANDD_BUILD=$dir PYTHONDONTWRITEBYTECODE=1
+		exec "$@" "$python" -m pytest -n 2 -q -ra -p no:cacheprovider --rootdir . \
+			--basetemp "$dir/pytest" --timeout "$timeout" -m "$marks" tests/integration
+	) >"$log" 2>&1 </dev/null
 	status=$?
 	rm -rf "$dir/pytest"
 	grep '^SKIPPED' "$log"
 	count_pytest "$log" $status
 }
 
+# Prefixes of what the sanitizer lanes run.
+address_options=(env CK_TIMEOUT_MULTIPLIER=10
+	ASAN_OPTIONS="${ASAN_OPTIONS-strict_string_checks=1:detect_stack_use_after_return=1}"
+	UBSAN_OPTIONS="${UBSAN_OPTIONS-print_stacktrace=1}")
+thread_options=(env CK_TIMEOUT_MULTIPLIER=10
+	TSAN_OPTIONS="${TSAN_OPTIONS-second_deadlock_stack=1}")
 # ThreadSanitizer's shadow does not suit every random layout of a newer kernel.
-no_aslr()
-{
-	if setarch -R true 2>/dev/null; then
-		setarch -R "$@"
-	else
-		"$@"
-	fi
-}
-
-thread_options()
-{
-	env TSAN_OPTIONS="${TSAN_OPTIONS-second_deadlock_stack=1}" CK_TIMEOUT_MULTIPLIER=10 "$@"
-}
-
-address_options()
-{
-	env ASAN_OPTIONS="${ASAN_OPTIONS-strict_string_checks=1:detect_stack_use_after_return=1}" \
-		UBSAN_OPTIONS="${UBSAN_OPTIONS-print_stacktrace=1}" CK_TIMEOUT_MULTIPLIER=10 "$@"
-}
+if setarch -R true 2>/dev/null; then
+	thread_options=(setarch -R "${thread_options[@]}")
+fi
 
 # --- lanes ------------------------------------------------------------------
 
@@ -187,7 +180,7 @@ lane_gcc()
 lane_integration()
 {
 	build_gcc || return
-	integration_tests gcc 'not long' 180
+	integration_tests gcc 'not long' 180 env
 }
 
 lane_clang()
@@ -201,15 +194,15 @@ lane_clang()
 lane_thread()
 {
 	build_thread || return
-	unit_tests thread thread_options no_aslr
-	integration_tests thread 'sanitize and not long' 300 thread_options no_aslr
+	unit_tests thread "${thread_options[@]}"
+	integration_tests thread 'sanitize and not long' 300 "${thread_options[@]}"
 }
 
 lane_address()
 {
 	build_address || return
-	unit_tests address address_options
-	integration_tests address 'sanitize and not long' 300 address_options
+	unit_tests address "${address_options[@]}"
+	integration_tests address 'sanitize and not long' 300 "${address_options[@]}"
 }
 
 lane_distcheck()
@@ -229,19 +222,19 @@ lane_distcheck()
 lane_long()
 {
 	build_gcc || return
-	integration_tests gcc 'long' 3600
+	integration_tests gcc 'long' 3600 env
 }
 
 lane_thread-all()
 {
 	build_thread || return
-	integration_tests thread '' 3600 thread_options no_aslr
+	integration_tests thread '' 3600 "${thread_options[@]}"
 }
 
 lane_address-all()
 {
 	build_address || return
-	integration_tests address '' 3600 address_options
+	integration_tests address '' 3600 "${address_options[@]}"
 }
 
 # --- all --------------------------------------------------------------------
