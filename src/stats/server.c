@@ -2,6 +2,7 @@
 
 #include <microhttpd.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +34,9 @@ struct stats_server {
 	struct MHD_Daemon *http;
 	struct thread thread;
 	struct event stop;
-	struct slot slots[MAX_CONNECTIONS];	/* the stats thread's */
+	/* The stats thread's. */
+	struct slot slots[MAX_CONNECTIONS];
+	bool closed;		/* a connection, since the last look */
 };
 
 static void __attribute__((format(printf, 2, 0))) log_http(void *arg, const char *fmt, va_list args)
@@ -57,6 +60,7 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **s
 	if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
 		if (slot)
 			slot->fd = -1;
+		s->closed = true;
 		return;
 	}
 	info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
@@ -178,6 +182,11 @@ static void serve(void *arg)
 	for (;;) {
 		int wait = http_wait_ms(s->http, end_overdue(s));
 
+		/* At its limit libmicrohttpd stops to listen, and begins again only
+		 * in the run after the one that closed a connection. */
+		if (s->closed)
+			wait = 0;
+		s->closed = false;
 		if (poll(fds, 2, wait) > 0 && fds[0].revents)
 			return;
 		MHD_run(s->http);

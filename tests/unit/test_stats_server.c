@@ -305,6 +305,23 @@ START_TEST(slow_clients_hold_nothing)
 }
 END_TEST
 
+/* At the bound on connections with nobody saying a word: those who wait in the
+ * backlog have their turn when the silent ones are cut off. */
+START_TEST(silent_clients_hold_nothing)
+{
+	char answer[32768];
+	int fds[20];
+
+	start();
+	for (int i = 0; i < 20; i++)
+		fds[i] = dial();
+	ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", answer, sizeof(answer));
+	ck_assert_int_eq(strncmp(answer, "HTTP/1.1 200 ", 13), 0);
+	for (int i = 0; i < 20; i++)
+		close(fds[i]);
+}
+END_TEST
+
 START_TEST(stops_while_clients_wait)
 {
 	int a, b;
@@ -365,6 +382,7 @@ int main(void)
 	tcase_add_test(tc, somebody_elses_file_is_not_removed);
 	tcase_add_test(tc, thread_is_named);
 	tcase_add_test(tc, slow_clients_hold_nothing);
+	tcase_add_test(tc, silent_clients_hold_nothing);
 	tcase_add_test(tc, stops_while_clients_wait);
 	tcase_add_test(tc, many_scrapes_leave_no_descriptors);
 	suite_add_tcase(suite, tc);
