@@ -166,6 +166,7 @@ def test_refuses_everything_but_reading_metrics(daemon):
 
 def test_socket_file(daemon, db):
     d = daemon()
+    assert get(d.stats_socket)[0] == 200
     assert stat.S_IMODE(os.stat(d.stats_socket).st_mode) == 0o660
     names = [open(f"/proc/{d.pid}/task/{t}/comm", encoding="utf-8").read().strip()
              for t in os.listdir(f"/proc/{d.pid}/task")]
