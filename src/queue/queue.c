@@ -16,9 +16,11 @@
  * first and looks for takeable work then.  All four are sequentially
  * consistent, so at least one side sees the other.
  *
- * A worker that took a batch, or that was woken and leaves without taking,
- * looks once more and wakes the next one while work is left.  So whenever work
- * is takeable and a worker idle, somebody is on the way.
+ * Whatever becomes takeable wakes a worker of its own.  A worker sleeps only if
+ * nothing was takeable when it looked, so for all that became takeable since, a
+ * wake went out; the one who got it takes a batch, or passes the wake on when
+ * it was told to stop.  So whenever work is takeable and a worker idle,
+ * somebody else is on the way.
  */
 
 enum { LANE_HIGH, LANE_NORMAL, LANES };
@@ -199,7 +201,6 @@ size_t queue_take(struct queue *q, struct delivery **out, size_t max, unsigned *
 			atomic_store_explicit(&q->turn[lane], (route + 1) % q->n_routes,
 					      memory_order_relaxed);
 			*ret_route = route;
-			wake_if_work(q);
 			return n;
 		}
 	}
@@ -234,8 +235,8 @@ int queue_wait(struct queue *q, unsigned worker, int64_t deadline, int stop_fd)
 
 		park_enter(&q->park, worker);
 		if (any_takeable(q)) {
-			/* A wake that came as well may have been about other
-			 * work; queue_take passes on what it leaves. */
+			/* Perhaps woken as well: for this work, or for other
+			 * work while this one's wake brings somebody else. */
 			park_leave(&q->park, worker);
 			return 0;
 		}

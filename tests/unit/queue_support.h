@@ -22,17 +22,26 @@
 #define SANITIZED 0
 #endif
 
+#ifdef STRANDD_TSAN
+/* Each test is a process, and each would sleep a second at its end. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void)
+{
+	return "atexit_sleep_ms=20";
+}
+#endif
+
 /* Long enough that only a lost wakeup reaches it. */
 #define LONG_MS 20000
 
 /* How many operations a test does: STRANDD_TEST_SCALE percent of `full`, and a
- * twentieth of that where a sanitizer makes each one slow. */
+ * fifth of that where a sanitizer makes each one slow. */
 static inline unsigned scaled(unsigned full)
 {
 	const char *percent = getenv("STRANDD_TEST_SCALE");
 	uint64_t n = (uint64_t)full * (percent ? strtoull(percent, NULL, 10) : 100) / 100;
 
-	n /= SANITIZED ? 20 : 1;
+	n /= SANITIZED ? 5 : 1;
 	return n < 100 ? 100 : (unsigned)n;
 }
 

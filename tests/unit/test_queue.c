@@ -409,6 +409,56 @@ START_TEST(a_capped_route_wakes_nobody)
 }
 END_TEST
 
+static _Atomic int slept;	/* what the sleeper's wait returned; 1 before */
+
+static void sleep_as_one(unsigned me)
+{
+	(void)me;
+	atomic_store(&slept, queue_wait(q, 1, clock_after_ms(LONG_MS), -1));
+}
+
+static void wait_for_sleeper(struct crew *sleeper)
+{
+	for (int i = 0; i < LONG_MS / 20 && atomic_load(&slept) == 1; i++)
+		usleep(10000);
+	ck_assert_int_eq(atomic_load(&slept), 0);
+	crew_join(sleeper);
+}
+
+/* _i says how the sleeper gets its work. */
+START_TEST(work_wakes_a_sleeper)
+{
+	static const unsigned caps[] = { 1, 0 };
+	struct delivery *d;
+	struct crew sleeper;
+	unsigned route;
+
+	queue_free(q);
+	open_queue(2, caps, 100, 1000);
+	offer(0, "a", false);
+	offer(0, "b", true);
+	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
+	atomic_store(&slept, 1);
+	crew_start(&sleeper, 1, sleep_as_one);
+	usleep(50000);
+	ck_assert_int_eq(atomic_load(&slept), 1);
+	if (_i == 0) {
+		offer(1, "c", false);
+		wait_for_sleeper(&sleeper);
+		queue_leave(q, route);
+	} else if (_i == 1) {
+		queue_leave(q, route);	/* and does not come again */
+		wait_for_sleeper(&sleeper);
+	} else {
+		queue_return(q, d);	/* at its cap: nobody is woken */
+		usleep(50000);
+		ck_assert_int_eq(atomic_load(&slept), 1);
+		queue_leave(q, route);
+		wait_for_sleeper(&sleeper);
+	}
+}
+END_TEST
+
 START_TEST(room_ends_with_room_deadline_or_stop)
 {
 	struct event stop;
@@ -572,6 +622,7 @@ int main(void)
 	tcase_add_test(t, a_capped_route_is_passed_over);
 	tcase_add_test(t, waiting_ends_with_work_deadline_or_stop);
 	tcase_add_test(t, a_capped_route_wakes_nobody);
+	tcase_add_loop_test(t, work_wakes_a_sleeper, 0, 3);
 	tcase_add_test(t, room_ends_with_room_deadline_or_stop);
 	tcase_add_test(t, room_is_also_of_bytes);
 	tcase_add_test(t, freeing_takes_what_is_left);
