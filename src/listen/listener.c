@@ -6,12 +6,10 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/backoff.h"
+#include "base/outage.h"
 
 #define QUIET_MS 15000		/* silence after which the peer is asked whether it lives */
 #define ANSWER_MS 10000
-#define OUTAGE_FIRST_MS 100
-#define OUTAGE_CAP_MS 5000
 
 int listener_init(struct listener *l, const struct context *x, struct scanner *s)
 {
@@ -92,7 +90,7 @@ static int serve(struct listener *l, struct conn *c, struct err *e)
 
 /* Whatever is committed before the LISTEN is the scan's, whatever after it is
  * announced: so the scanner may start only now. */
-static int connect_and_serve(struct listener *l, unsigned *failures, struct err *e)
+static int connect_and_serve(struct listener *l, struct outage *outage, struct err *e)
 {
 	const struct context *x = l->context;
 	struct conn *c;
@@ -106,7 +104,7 @@ static int connect_and_serve(struct listener *l, unsigned *failures, struct err 
 		ret = listen_all(l, c, e);
 	if (!ret) {
 		log_info("listening on %zu channels", l->channels.n);
-		*failures = 0;
+		outage_over(outage);
 		scanner_listening(l->scanner);
 		ret = serve(l, c, e);
 	}
@@ -118,17 +116,15 @@ void listener_run(void *arg)
 {
 	struct listener *l = arg;
 	const struct context *x = l->context;
-	unsigned failures = 0;
+	struct outage outage = { 0 };
 	struct err e;
 
 	while (stop_level(x->stop) == STOP_NONE) {
-		int ret = connect_and_serve(l, &failures, &e);
+		int ret = connect_and_serve(l, &outage, &e);
 		if (stop_level(x->stop) != STOP_NONE || ret == STRAND_ESTOPPED)
 			break;
-		if (!failures++)
-			log_warning("%s; trying again", e.text);
 		count(x, METRIC_RECONNECTS, METRIC_NO_ROUTE, 1);
 		(void)event_wait(&x->stop->drain,
-				 clock_after_ms(backoff_ms(failures, OUTAGE_FIRST_MS, OUTAGE_CAP_MS)));
+				 clock_after_ms(outage_failed(&outage, &e, "trying again")));
 	}
 }

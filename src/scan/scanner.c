@@ -3,14 +3,12 @@
 #include <poll.h>
 #include <stdlib.h>
 
-#include "base/backoff.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/outage.h"
 #include "scan/pass.h"
 
 #define RECORD_MS 10000		/* positions are recorded at most this often */
-#define OUTAGE_FIRST_MS 100
-#define OUTAGE_CAP_MS 5000
 
 /* No handler runs in this session, so the planner is pinned for good: pages are
  * read through the (xact_id, hash) index whatever the statistics say. */
@@ -152,7 +150,7 @@ void scanner_run(void *arg)
 {
 	struct scanner *s = arg;
 	const struct context *x = s->context;
-	unsigned failures = 0;
+	struct outage outage = { 0 };
 	struct err e;
 	int ret;
 
@@ -167,18 +165,16 @@ void scanner_run(void *arg)
 		if (!ret)
 			ret = round_of_routes(s, &e);
 		if (!ret) {
-			failures = 0;
+			outage_over(&outage);
 			rest(s, next_due(s));
 			continue;
 		}
 		if (ret == STRAND_ESTOPPED)
 			break;
 		disconnect(s);
-		if (!failures++)
-			log_warning("%s; trying again", e.text);
 		count(x, METRIC_RECONNECTS, METRIC_NO_ROUTE, 1);
 		(void)event_wait(&x->stop->drain,
-				 clock_after_ms(backoff_ms(failures, OUTAGE_FIRST_MS, OUTAGE_CAP_MS)));
+				 clock_after_ms(outage_failed(&outage, &e, "trying again")));
 	}
 	last_positions(s);
 	disconnect(s);

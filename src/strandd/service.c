@@ -5,13 +5,12 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "base/backoff.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/outage.h"
 #include "base/thread.h"
 #include "listen/listener.h"
 #include "scan/scanner.h"
@@ -21,9 +20,6 @@
 
 /* The server frees what an abandoned transaction of ours holds after this. */
 #define IDLE_IN_TRANSACTION_MS 10000
-#define OUTAGE_FIRST_MS 200
-#define OUTAGE_CAP_MS 5000
-#define OUTAGE_TELL_MS 60000
 
 struct service {
 	const struct conf *conf;
@@ -92,23 +88,11 @@ static int take_signal(struct service *s)
 	return 0;
 }
 
-/* Each reason is told once, and what lasts again from time to time. */
-static void say_waiting(const struct err *e, char told[sizeof(e->text)], int64_t *again_at)
-{
-	if (!strcmp(told, e->text) && clock_now() < *again_at)
-		return;
-	log_warning("%s; waiting for it", e->text);
-	memcpy(told, e->text, sizeof(e->text));
-	*again_at = clock_after_ms(OUTAGE_TELL_MS);
-}
-
 /* An unreachable server is waited for; a signal to stop ends the wait. */
 static int start_routes(struct service *s, struct err *e)
 {
 	struct pollfd fd = { .fd = s->signal_fd, .events = POLLIN };
-	char told[sizeof(e->text)] = "";
-	int64_t again_at = 0;
-	unsigned failures = 0;
+	struct outage outage = { 0 };
 	int ret;
 
 	if (!s->conf->n_routes)
@@ -117,10 +101,8 @@ static int start_routes(struct service *s, struct err *e)
 		ret = try_resolve(s, e);
 		if (!ret || (ret != STRAND_ECONN && ret != STRAND_ETIMEOUT && ret != STRAND_ESTOPPED))
 			return ret;
-		if (ret != STRAND_ESTOPPED) {
-			say_waiting(e, told, &again_at);
-			(void)!poll(&fd, 1, (int)backoff_ms(++failures, OUTAGE_FIRST_MS, OUTAGE_CAP_MS));
-		}
+		if (ret != STRAND_ESTOPPED)
+			(void)!poll(&fd, 1, (int)outage_failed(&outage, e, "waiting for it"));
 		if (take_signal(s))
 			return STRAND_ESTOPPED;
 	}

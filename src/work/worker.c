@@ -12,8 +12,6 @@
 #define IDLE_MS 1000
 #define AGAIN_FIRST_MS 20
 #define AGAIN_CAP_MS 5000
-#define OUTAGE_FIRST_MS 100
-#define OUTAGE_CAP_MS 5000
 #define TRIES_CAP 30
 
 int worker_init(struct worker *w, const struct context *x, unsigned number)
@@ -103,10 +101,13 @@ static int attempt(struct worker *w, struct batch *b, struct session *s, struct 
 
 static void outage(struct worker *w, const struct err *e)
 {
-	if (!w->outage++)
-		log_warning("%s; trying again", e->text);
+	int64_t ms;
+
+	if (e->code == STRAND_ESTOPPED)
+		return;
+	ms = outage_failed(&w->outage, e, "trying again");
 	count(w->context, METRIC_RECONNECTS, METRIC_NO_ROUTE, 1);
-	pause_ms(w, backoff_ms(w->outage, OUTAGE_FIRST_MS, OUTAGE_CAP_MS));
+	pause_ms(w, ms);
 }
 
 /* The session after a batch that did not commit: rolled back, or thrown away. */
@@ -140,9 +141,7 @@ static void work(struct worker *w, unsigned route, size_t n)
 		outage(w, &e);
 		return;
 	}
-	if (w->outage)
-		log_info("connected again");
-	w->outage = 0;
+	outage_over(&w->outage);
 	ret = attempt(w, &b, s, &e);
 	if (ret)
 		clean_up(w, &b, s, ret, &e);

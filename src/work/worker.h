@@ -6,6 +6,7 @@
 #ifndef STRANDD_WORK_WORKER_H
 #define STRANDD_WORK_WORKER_H
 
+#include "base/outage.h"
 #include "strand/context.h"
 #include "work/again.h"
 #include "work/connpool.h"
@@ -16,7 +17,7 @@ struct worker {
 	struct connpool pool;
 	struct again again;
 	struct delivery **items;	/* room for one batch */
-	unsigned outage;		/* connection attempts that failed in a row */
+	struct outage outage;
 };
 
 int worker_init(struct worker *w, const struct context *x, unsigned number) MUST_CHECK;
