@@ -260,8 +260,10 @@ class Bench:
             db.execute("CALL bench.fill(%s, %s, %s)", (warm + 1, strands, self.options.plan_bytes))
             self.server.admin("CHECKPOINT")
             say("strandd goes on")
+            used = Processors(self.server)
             daemon.signal(signal.SIGCONT)
             self.wait_settled(daemon, warm + strands)
+        used = used.since(strands)
         self.check(db, warm + strands)
         analyzed = db.value("SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
                             " AND relkind = 'r' AND reltuples >= 0")
@@ -269,7 +271,7 @@ class Bench:
             raise SystemExit(f"{analyzed} tables have been analysed")
         rates = self.tenths(db, warm)
         db.drop()
-        return rates
+        return rates, used
 
     def grow_floor(self, strands, workers):
         db = self.copy(self.empty)
@@ -277,13 +279,15 @@ class Bench:
         db.execute("CALL bench.fill(1, %s, %s)", (strands, self.options.plan_bytes))
         self.server.admin("CHECKPOINT")
         daemon = self.daemon(db, workers)
+        used = Processors(self.server)
         subprocess.run(self.floor(daemon, "--workers", str(workers), "--batch", str(self.options.batch)),
                        check=True, stdout=subprocess.DEVNULL)
+        used = used.since(strands)
         self.check(db, strands)
         rates = self.tenths(db, 0)
         daemon.remove()
         db.drop()
-        return rates
+        return rates, used
 
     def growth(self):
         strands = self.options.strands
@@ -291,11 +295,12 @@ class Bench:
         rows = []
         for workers in self.options.workers:
             for name, run in (("strandd", self.grow_strandd), ("floor", self.grow_floor)):
-                rates = run(strands, workers)
-                rows.append((name, workers, *(f"{r:,.0f}" for r in rates), f"{rates[-1] / rates[0]:.2f}"))
+                rates, used = run(strands, workers)
+                rows.append((name, workers, *(f"{r:,.0f}" for r in rates), f"{rates[-1] / rates[0]:.2f}", *used))
                 say(f"{name} with {workers} workers: last tenth {rates[-1] / rates[0]:.2f} of the first")
         print(f"\n{strands:,} strands, begun on empty tables, never analysed: strands/s by tenth\n")
-        table(("program", "workers", *range(1, 11), "last/first"), rows)
+        table(("program", "workers", *range(1, 11), "last/first", "server us", "program us", "others"),
+              rows)
 
     # --- latency
 
