@@ -8,12 +8,14 @@
 #include "base/log.h"
 #include "pg/array.h"
 
-/* SAVEPOINT, settings, settle, SET CONSTRAINTS, RELEASE: the third answers. */
-#define STATEMENTS 5
+/* SAVEPOINT, settings, settle, the check, RELEASE: the third answers. */
+#define STATEMENTS 7
 #define SETTLE_PLACE 2
 
 /* The handler before may have changed the settings.  Deferred constraints are
- * checked here, where their strand is known, and not by the COMMIT of all. */
+ * checked here, where their strand is known, and not only by the COMMIT of all.
+ * The check is rolled back: it would leave the constraints immediate for the
+ * strands that follow, and a handler may write a child before its parent. */
 static int send_one(struct batch *b, struct session *s, const char *ids, struct err *e)
 {
 	char instance[24];
@@ -28,7 +30,11 @@ static int send_one(struct batch *b, struct session *s, const char *ids, struct 
 	if (!ret)
 		ret = conn_send_prepared(s->conn, s->routes[b->route->index].settle, 2, values, e);
 	if (!ret)
+		ret = conn_send(s->conn, "SAVEPOINT unchecked", 0, NULL, e);
+	if (!ret)
 		ret = conn_send(s->conn, "SET CONSTRAINTS ALL IMMEDIATE", 0, NULL, e);
+	if (!ret)
+		ret = conn_send(s->conn, "ROLLBACK TO SAVEPOINT unchecked", 0, NULL, e);
 	if (!ret)
 		ret = conn_send(s->conn, "RELEASE SAVEPOINT strand", 0, NULL, e);
 	return ret ? ret : conn_sync(s->conn, e);
