@@ -16,6 +16,7 @@ static const struct {
 	{ "40", FAULT_TRANSACTION },
 	{ "53", FAULT_RESOURCES },
 	{ "55P03", FAULT_RESOURCES },
+	{ "26000", FAULT_RESOURCES },	/* a handler has deallocated our statements */
 	{ "42", FAULT_CONFIGURATION },
 	{ "3F000", FAULT_CONFIGURATION },
 	{ "0A000", FAULT_CONFIGURATION },

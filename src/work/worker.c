@@ -110,18 +110,21 @@ static void outage(struct worker *w, const struct err *e)
 	pause_ms(w, ms);
 }
 
-/* The session after a batch that did not commit: rolled back, or thrown away. */
+/* The session after a batch that did not commit: rolled back, or thrown away.
+ * An earlier handler may have spoilt it, by DEALLOCATE or a statement_timeout of
+ * its own, say, so it is not kept where a fresh one might do better. */
 static void clean_up(struct worker *w, struct batch *b, struct session *s, int ret, const struct err *e)
 {
+	bool suspect = b->fault == FAULT_CONFIGURATION || b->fault == FAULT_RESOURCES;
 	struct err ignored;
 
 	if (ret == STRAND_ETIMEOUT)
 		conn_kill(s->conn, true);
-	if (!conn_usable(s->conn) || batch_rollback(s, &ignored))
+	if (suspect || !conn_usable(s->conn) || batch_rollback(s, &ignored))
 		connpool_discard(&w->pool, 0);
 	log_warning("route %s: batch of %zu put off: %s (%s%s%s)", b->route->conf->tag, b->n, e->text,
 		    outcome_name(b->fault), *e->sqlstate ? ", SQLSTATE " : "", e->sqlstate);
-	if (b->fault == FAULT_CONFIGURATION || b->fault == FAULT_RESOURCES)
+	if (suspect)
 		pause_ms(w, AGAIN_FIRST_MS * 10);
 }
 
