@@ -62,15 +62,20 @@ START_TEST(refuses_a_senseless_configuration)
 	struct queue_config bad;
 	struct queue *none = NULL;
 
-	bad = good, bad.n_routes = 0;
+	bad = good;
+	bad.n_routes = 0;
 	ck_assert_int_eq(queue_new(&none, &bad), STRAND_EINVAL);
-	bad = good, bad.max_entries = 0;
+	bad = good;
+	bad.max_entries = 0;
 	ck_assert_int_eq(queue_new(&none, &bad), STRAND_EINVAL);
-	bad = good, bad.max_bytes = 0;
+	bad = good;
+	bad.max_bytes = 0;
 	ck_assert_int_eq(queue_new(&none, &bad), STRAND_EINVAL);
-	bad = good, bad.n_workers = 0;
+	bad = good;
+	bad.n_workers = 0;
 	ck_assert_int_eq(queue_new(&none, &bad), STRAND_EINVAL);
-	bad = good, bad.n_workers = 65;
+	bad = good;
+	bad.n_workers = 65;
 	ck_assert_int_eq(queue_new(&none, &bad), STRAND_EINVAL);
 	ck_assert_ptr_null(none);
 	good.n_workers = 64;
