@@ -84,10 +84,10 @@ static void build_sent(struct buf *b, const struct route *r, const struct column
 		 " FROM handled g, LATERAL pg_catalog.jsonb_populate_record(NULL::%s, g.reply) AS r"
 		 " WHERE CASE WHEN g.reply IS NULL THEN false"
 		 "  WHEN pg_catalog.jsonb_typeof(g.reply) <> 'object'"
-		 "   OR pg_catalog.jsonb_typeof(g.reply -> 'tags') NOT IN ('array', 'null')"
 		 "   THEN strandd.refuse_reply(g.id, g.reply, %s)"
 		 "  WHEN g.reply ? 'update' THEN strandd.update_strand(%s, g.id, g.reply, %s)"
-		 "  WHEN g.reply - %s <> '{}' THEN strandd.refuse_reply(g.id, g.reply, %s)"
+		 "  WHEN pg_catalog.jsonb_typeof(g.reply -> 'tags') NOT IN ('array', 'null')"
+		 "   OR g.reply - %s <> '{}' THEN strandd.refuse_reply(g.id, g.reply, %s)"
 		 "  ELSE true END RETURNING 1)",
 		 r->receiver, cols->names, cols->values, r->receiver, cols->known,
 		 cols->receiver_literal, cols->known, cols->known, cols->known);
