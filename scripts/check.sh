@@ -141,9 +141,10 @@ integration_tests()
 	count_pytest "$log" $status
 }
 
-# Prefixes of what the sanitizer lanes run.
+# Prefixes of what the sanitizer lanes run.  Stack use after return is not looked
+# for: gcc 12 then misaligns over-aligned locals, and the other sanitizer reports it.
 address_options=(env CK_TIMEOUT_MULTIPLIER=10
-	ASAN_OPTIONS="${ASAN_OPTIONS-strict_string_checks=1:detect_stack_use_after_return=1}"
+	ASAN_OPTIONS="${ASAN_OPTIONS-strict_string_checks=1}"
 	UBSAN_OPTIONS="${UBSAN_OPTIONS-print_stacktrace=1}")
 thread_options=(env CK_TIMEOUT_MULTIPLIER=10
 	TSAN_OPTIONS="${TSAN_OPTIONS-second_deadlock_stack=1}")
