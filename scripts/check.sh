@@ -11,6 +11,7 @@
 # user for them.  The last line is `N passed, N failed`.
 set -u -o pipefail
 
+# shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 quick_lanes=(gcc integration clang thread address)
