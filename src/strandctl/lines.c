@@ -68,6 +68,9 @@ static int read_more(struct lines *l, int quiet_ms, struct err *e)
 	if (n < 0)
 		return err_set(e, STRAND_ESYS, "standard input: %s", strerror(errno));
 	l->eof = n == 0;
+	/* The signal that ended the other side of the pipe came with its end. */
+	if (l->eof && ctl_interrupted(l->ctl))
+		return err_set(e, STRAND_ESTOPPED, "interrupted");
 	l->end += (size_t)n;
 	return 0;
 }

@@ -130,12 +130,12 @@ int target_check_tag(const struct target *t, const char *tag, struct err *e)
 		return 0;
 	other = route_of(t, tag, true);
 	if (other)
-		return err_set(e, STRAND_EINVAL, "tag \"%s\" is attached to %s, not to %s: nobody would get it "
-			       "(--allow-unrouted writes it all the same)", tag, other->source->name,
+		return err_set(e, STRAND_EINVAL, "tag \"%s\" is attached to %s, not to %s: nobody would get it"
+			       " (--allow-unrouted writes it all the same)", tag, other->source->name,
 			       t->relation.name);
 	near = near_tag(t, tag);
-	return err_set(e, STRAND_EINVAL, "tag \"%.80s\" is not attached to %s%s%s%s: nobody would get it "
-		       "(--allow-unrouted writes it all the same)", tag, t->relation.name,
+	return err_set(e, STRAND_EINVAL, "tag \"%.80s\" is not attached to %s: nobody would get it%s%s%s"
+		       " (--allow-unrouted writes it all the same)", tag, t->relation.name,
 		       near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 }
 

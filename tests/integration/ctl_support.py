@@ -1,0 +1,73 @@
+"""What the strandctl tests share: runs with JSON, runs in the background, and a
+pseudo-terminal for progress bars."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+
+import cluster as private
+
+
+def ok(done):
+    """The CompletedProcess, which must have succeeded."""
+    assert done.returncode == 0, f"{done.args}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+    return done
+
+
+def refused(done, code, *words):
+    """stderr of a run that must have failed with this exit code, holding the words."""
+    assert done.returncode == code, f"{done.args}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+    for word in words:
+        assert word in done.stderr, done.stderr
+    return done.stderr
+
+
+def rows(done):
+    """The rows of a listing's JSON: the one array of its one key."""
+    listing = json.loads(ok(done).stdout)
+    assert len(listing) == 1, listing
+    return next(iter(listing.values()))
+
+
+def start(db, *args, user=private.OWNER, stdin=subprocess.DEVNULL):
+    """strandctl in the background: a Popen with text pipes."""
+    return subprocess.Popen([*private.program("strandctl"), "--dbname", db.dsn(user), *args],
+                            stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            preexec_fn=private.die_with_parent)
+
+
+def interrupt(process, timeout=20):
+    """SIGINT; (exit code, stdout, stderr)."""
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=timeout)
+    return process.returncode, out, err
+
+
+def on_terminal(db, *args, stdin=None, timeout=60):
+    """Runs strandctl with standard error on a terminal; (exit code, stdout, what
+    the terminal got)."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([*private.program("strandctl"), "--dbname", db.dsn(), *args], stdin=stdin,
+                               stdout=subprocess.PIPE, stderr=theirs, text=True,
+                               preexec_fn=private.die_with_parent)
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            part = os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not part:
+            break
+        shown += part
+    out, _ = process.communicate(timeout=timeout)
+    os.close(ours)
+    return process.returncode, out, shown.decode()
+
+
+def backends(db):
+    """Statements that strandctl still runs in the database."""
+    return db.execute("SELECT pid, query FROM pg_stat_activity WHERE datname = current_database()"
+                      " AND application_name = 'strandctl' AND pid <> pg_backend_pid()")

@@ -1,0 +1,138 @@
+"""strandctl's arguments, configuration, connection and interrupts."""
+
+import os
+import subprocess
+import time
+
+import pytest
+
+import cluster as private
+from ctl_support import backends, interrupt, ok, refused, start
+
+pytestmark = pytest.mark.usefixtures("build")
+
+COMMANDS = ("init", "attach", "detach", "uninstall", "adopt", "publish", "read", "recent", "trace", "status")
+
+
+def run(*args, env=None):
+    return subprocess.run([*private.program("strandctl"), *args], capture_output=True, text=True, check=False,
+                          env=dict(os.environ, **(env or {})), timeout=60)
+
+
+def write_config(path, db, **database):
+    settings = {"host": db.cluster.dir, "port": int(db.cluster.settings.get("port", 5432)), "database": db.name,
+                "user": private.OWNER, **database}
+    path.write_text(f"module_communication = {private.libconfig({'database': settings})};\n")
+    return str(path)
+
+
+# --- arguments
+
+
+def test_help_and_version():
+    said = ok(run("--help")).stdout
+    for command in COMMANDS:
+        assert f"  {command} " in said
+        assert "Usage: strandctl " + command in ok(run(command, "--help")).stdout
+    assert ok(run("--version")).stdout.startswith("strandctl ")
+
+
+def test_unknown_command_and_options():
+    refused(run("stats"), 2, '"stats"', 'did you mean "status"?')
+    refused(run("frobnicate"), 2, "--help")
+    refused(run(), 2, "give a command")
+    refused(run("--jsn", "status"), 2, "--jsn")
+    refused(run("status", "--lock-wait", "x"), 2, "--lock-wait x")
+
+
+# --- configuration
+
+
+def test_config_is_used(db, tmp_path):
+    ok(run("--config", write_config(tmp_path / "c", db), "status"))
+    ok(run("status", "--config", write_config(tmp_path / "c", db)))
+
+
+def test_dbname_replaces_the_configured_one(db, plain_db, tmp_path):
+    path = write_config(tmp_path / "c", db)
+    refused(run("--config", path, "--dbname", plain_db.name, "status"), 3, plain_db.name)
+    # a whole connection string replaces everything, the password above all
+    path = write_config(tmp_path / "c", db, host="/nowhere", password="hunter2")
+    ok(run("--config", path, "--dbname", db.dsn(), "status"))
+
+
+def test_missing_and_broken_files(db, tmp_path):
+    refused(run("--config", "/nowhere/strandd.conf", "status"), 2, "/nowhere/strandd.conf")
+    broken = tmp_path / "broken"
+    broken.write_text("module_communication: {\n  databse: { };\n};\n")
+    refused(run("--config", str(broken), "status"), 2, f"{broken}:2: ", "database")
+    # a broken file is not passed over because --dbname would do
+    refused(run("--config", str(broken), "--dbname", db.dsn(), "status"), 2, f"{broken}:2: ")
+
+
+# --- connection
+
+
+def test_unreachable_server(tmp_path, db):
+    path = write_config(tmp_path / "c", db, host="/nowhere", user="somebody", password="hunter2")
+    said = refused(run("--config", path, "status"), 4, "/nowhere", db.name, "somebody")
+    assert "hunter2" not in said
+    said = refused(run("--dbname", "host=127.0.0.1 port=1 dbname=d user=u password=hunter2", "status"), 4, "127.0.0.1", '"d"', '"u"')
+    assert "hunter2" not in said
+
+
+def test_missing_database_and_role(db):
+    refused(run("--dbname", db.cluster.dsn("no_such_db", private.OWNER), "status"), 4, "no_such_db", "does not exist")
+    refused(run("--dbname", db.cluster.dsn(db.name, "nobody_here"), "status"), 4, "nobody_here")
+
+
+def test_a_silent_server_is_not_waited_for_for_ever(tmp_path, db):
+    import socket
+
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        path = write_config(tmp_path / "c", db, host="127.0.0.1", port=silent.getsockname()[1], connect_timeout_ms=1000)
+        began = time.monotonic()
+        refused(run("--config", path, "status"), 4, "127.0.0.1")
+        assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("command", [["status"], ["recent"], ["read", "x"], ["trace", "x"], ["adopt", "--skip"],
+                                     ["publish", "--table", "x"], ["detach", "--tag", "a:b", "--source", "x"]])
+def test_not_installed(plain_db, command):
+    refused(private.strandctl(plain_db, *command), 3, plain_db.name, "strandctl init")
+
+
+def test_server_goes_away(db):
+    lock = db.connect(autocommit=False)
+    db.execute("LOCK TABLE AD_strands IN ACCESS EXCLUSIVE MODE", conn=lock)
+    process = start(db, "read", "x")
+    pid = private.wait_until(lambda: [b[0] for b in backends(db)], 10)[0]
+    private.wait_until(lambda: db.value("SELECT count(*) FROM pg_locks WHERE NOT granted"), 10)
+    db.cluster.admin(f"SELECT pg_terminate_backend({pid})")
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 4 and "terminat" in err, err
+
+
+# --- interrupts and output
+
+
+@pytest.mark.parametrize("command", [["read", "x"], ["recent"], ["trace", "x"], ["status"]])
+def test_sigint_cancels_the_statement(db, command):
+    lock = db.connect(autocommit=False)
+    db.execute("LOCK TABLE AD_strands IN ACCESS EXCLUSIVE MODE", conn=lock)
+    process = start(db, *command)
+    private.wait_until(lambda: db.value("SELECT count(*) FROM pg_locks WHERE NOT granted"), 10)
+    began = time.monotonic()
+    code, _, err = interrupt(process)
+    assert code == 5 and "interrupted" in err
+    assert time.monotonic() - began < 3
+    private.wait_until(lambda: not db.value("SELECT count(*) FROM pg_locks WHERE NOT granted"), 5)
+
+
+def test_a_full_disk_is_an_error(db):
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run([*private.program("strandctl"), "--dbname", db.dsn(), "status"], stdout=full,
+                              stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1 and "standard output" in done.stderr

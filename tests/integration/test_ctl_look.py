@@ -1,0 +1,232 @@
+"""strandctl read, recent, trace and status."""
+
+import json
+import time
+
+import pytest
+
+import cluster as private
+import service
+from ctl_support import ok, refused, rows
+
+pytestmark = pytest.mark.usefixtures("build")
+
+
+def ids(tree):
+    """A trace's JSON as nested (id, [children]), siblings sorted."""
+    return sorted(((n["id"], ids(n.get("children", []))) for n in tree), key=lambda n: n[0])
+
+
+def link(db, table, strand_id, *origins, tags=(), **columns):
+    return service.publish(db, table, strand_id, [*tags, *(f"original_strand:{o}" for o in origins)], **columns)
+
+
+# --- read
+
+
+def test_read(db, daemon):
+    daemon()
+    service.publish(db, "AD_strands", "AD_1", ["dm:evaluate_plan"], kind="signal", symbol="SPX", trading_plan={"size": 5})
+    service.final(db, "dm", "AD_1", "dm:evaluate_plan")
+    said = ok(private.strandctl(db, "read", "AD_1")).stdout
+    for word in ("ad_strands", "SPX", '{"size": 5}', "dm:evaluate_plan", "done", db.value("SELECT id FROM DM_strands")):
+        assert word in said, said
+    row, = rows(private.strandctl(db, "--json", "read", "AD_1"))
+    assert row["table"] == "ad_strands" and row["strand"]["trading_plan"] == {"size": 5}
+    receipt, = row["receipts"]
+    assert receipt["tag"] == "dm:evaluate_plan" and receipt["state"] == "done" and receipt["hop_ms"] > 0
+    assert receipt["reply_ids"] == [db.value("SELECT id FROM DM_strands")]
+
+
+def test_read_one_id_in_two_tables(db):
+    for table in ("AD_strands", "TR_strands"):
+        service.publish(db, table, "same", [])
+    assert [r["table"] for r in rows(private.strandctl(db, "read", "same", "--json"))] == ["ad_strands", "tr_strands"]
+    assert [r["table"] for r in rows(private.strandctl(db, "--json", "read", "--table", "TR_strands", "same"))] == ["tr_strands"]
+
+
+def test_read_what_is_not_there(db):
+    refused(private.strandctl(db, "read", "nothing"), 3, "nothing")
+    done = private.strandctl(db, "--json", "read", "nothing")
+    refused(done, 3)
+    assert json.loads(done.stdout) == {"strands": []}
+    refused(private.strandctl(db, "read", "x", "--table", "AD_strnds"), 2, "ad_strands")
+    db.execute("CREATE TABLE plain (id text)")
+    refused(private.strandctl(db, "read", "x", "--table", "plain"), 2, "plain", "attach")
+
+
+def test_read_odd_text(db):
+    odd = 'a "b"\\c\td\ne é\x1b[31m'
+    service.publish(db, "AD_strands", odd, ["dm:evaluate_plan"], kind=odd)
+    row, = rows(private.strandctl(db, "--json", "read", odd))
+    assert row["strand"]["id"] == odd and row["strand"]["kind"] == odd
+    # a terminal is not to be steered by what somebody wrote
+    assert "\x1b" not in ok(private.strandctl(db, "read", odd)).stdout
+    for locale in ("C", "C.UTF-8"):
+        row, = rows(private.strandctl(db, "--json", "read", odd, env={"LC_ALL": locale}))
+        assert row["strand"]["id"] == odd
+
+
+def test_read_a_strand_with_a_hashed_receipt(db, daemon):
+    daemon(routes=[("dm:evaluate_plan", "AD_strands", "test.reply")])
+    long = "x" * 2000
+    service.publish(db, "AD_strands", long, ["dm:evaluate_plan"])
+    private.wait_until(lambda: db.value("SELECT count(*) FROM dm_receipts"), 15)
+    row, = rows(private.strandctl(db, "--json", "read", long))
+    assert row["receipts"][0]["state"] == "done"
+
+
+# --- recent
+
+
+def test_recent(db):
+    for i in range(15):
+        service.publish(db, "AD_strands", f"A{i:02}", ["dm:evaluate_plan"] + (["priority:high"] if i % 5 == 0 else []))
+        service.publish(db, "DM_strands", f"D{i:02}", ["alpha:decision_feedback"])
+    listed = rows(private.strandctl(db, "--json", "recent"))
+    assert [r["id"] for r in listed] == [f"{p}{i:02}" for i in range(14, 9, -1) for p in "DA"]
+    listed = rows(private.strandctl(db, "--json", "recent", "--tags", "dm:evaluate_plan,priority:high", "--limit", "2"))
+    assert [r["id"] for r in listed] == ["A10", "A05"]
+    assert listed[0]["tags"] == ["dm:evaluate_plan", "priority:high"] and listed[0]["strand"]["module"] == "alpha"
+    listed = rows(private.strandctl(db, "--json", "recent", "--table", "DM_strands", "-n", "3"))
+    assert [r["id"] for r in listed] == ["D14", "D13", "D12"]
+    assert "A14" in ok(private.strandctl(db, "recent")).stdout
+    assert rows(private.strandctl(db, "--json", "recent", "--tags", "no:such")) == []
+    refused(private.strandctl(db, "recent", "-n", "0"), 2, "--limit 0")
+
+
+# --- trace
+
+
+def test_trace_the_whole_flow(db, daemon):
+    daemon(routes=[("dm:evaluate_plan", "AD_strands", "test.scripted"), ("trader:execute_plan", "DM_strands", "test.execute_plan"),
+                   ("alpha:decision_feedback", "DM_strands", "test.nothing"), ("alpha:execution_feedback", "TR_strands", "test.nothing"),
+                   ("dm:execution_feedback", "TR_strands", "test.nothing")])
+    service.publish(db, "AD_strands", "AD_1", ["dm:evaluate_plan"], kind="signal", regime=json.dumps(
+        [{"id": "DM_1", "kind": "decision", "tags": ["alpha:decision_feedback", "trader:execute_plan"]},
+         {"id": "DM_2", "kind": "note", "tags": []}]))
+    execution = private.wait_until(lambda: db.value("SELECT id FROM TR_strands"), 15)
+    private.wait_until(lambda: db.value("SELECT count(*) FROM dm_receipts r JOIN dm_routes USING (route) WHERE tag = 'dm:execution_feedback'")
+                       and db.value("SELECT count(*) FROM ad_receipts") == 2, 15)
+    whole = [("AD_1", [("DM_1", [(execution, [])]), ("DM_2", [])])]
+    for asked in ("AD_1", "DM_1", "DM_2", execution):
+        tree = rows(private.strandctl(db, "--json", "trace", asked))
+        assert ids(tree) == whole
+    plan = tree[0]
+    assert plan["table"] == "ad_strands" and plan["kind"] == "signal" and not plan["asked"]
+    assert [(r["tag"], r["state"]) for r in plan["receipts"]] == [("dm:evaluate_plan", "done")]
+    assert plan["receipts"][0]["hop_ms"] > 0
+    decision = next(n for n in plan["children"] if n["id"] == "DM_1")
+    assert sorted((r["tag"], r["state"]) for r in decision["receipts"]) == [("alpha:decision_feedback", "done"), ("trader:execute_plan", "done")]
+    assert decision["children"][0]["asked"]
+    said = ok(private.strandctl(db, "trace", execution)).stdout
+    assert "└─" in said or "`-" in said
+    assert execution + " *" in said and "dm:execution_feedback done" in said and " ms" in said
+
+
+def test_trace_ends_in_rings(db):
+    link(db, "AD_strands", "A", tags=["dm:evaluate_plan"])
+    link(db, "DM_strands", "D", "A", "T")  # updated after T came from it
+    link(db, "TR_strands", "T", "D")
+    assert ids(rows(private.strandctl(db, "--json", "trace", "T"))) == [("A", [("D", [("T", [("D", [])])])])]
+    link(db, "DM_strands", "R1", "R2")
+    link(db, "DM_strands", "R2", "R1")
+    link(db, "DM_strands", "self", "self")
+    assert ids(rows(private.strandctl(db, "--json", "trace", "R2"))) == [("R2", [("R1", [("R2", [])])])]
+    assert ids(rows(private.strandctl(db, "--json", "trace", "self"))) == [("self", [])]
+    assert "(see above)" in ok(private.strandctl(db, "trace", "R1")).stdout
+
+
+def test_trace_several_origins_and_lost_ones(db):
+    link(db, "AD_strands", "A1")
+    link(db, "AD_strands", "A2")
+    link(db, "DM_strands", "D", "A1", "A2", "gone")
+    link(db, "TR_strands", "T", "D")
+    tree = rows(private.strandctl(db, "--json", "trace", "T"))
+    assert ids(tree) == [("A1", [("D", [("T", [])])]), ("A2", [("D", [])])]
+    assert [n["children"][0]["repeated"] for n in sorted(tree, key=lambda n: n["id"])] == [False, True]
+
+
+def test_trace_over_a_users_table(db):
+    db.execute("CREATE TABLE ops_strands (id text PRIMARY KEY, tags jsonb)")
+    ok(private.strandctl(db, "attach", "--tag", "ops:alarm", "--source", "AD_strands", "--receiver", "ops_strands"))
+    link(db, "AD_strands", "A", tags=["ops:alarm"])
+    link(db, "ops_strands", "O", "A")
+    tree = rows(private.strandctl(db, "--json", "trace", "O"))
+    assert ids(tree) == [("A", [("O", [])])]
+    assert [r["state"] for r in tree[0]["receipts"]] == ["waiting"]
+
+
+def test_trace_a_long_chain_and_a_wide_tree(db):
+    db.execute("INSERT INTO AD_strands (id, tags) SELECT 'C' || i, jsonb_build_array('original_strand:C' || (i - 1)) FROM generate_series(1, 400) i")
+    db.execute("INSERT INTO DM_strands (id, tags) SELECT 'W' || i, '[\"original_strand:C400\"]' FROM generate_series(1, 2000) i")
+    said = ok(private.strandctl(db, "trace", "W7")).stdout
+    assert len(said.splitlines()) == 2401 and said.splitlines()[1].startswith("C1 ")
+
+
+def test_trace_does_not_read_whole_tables(db):
+    db.execute("INSERT INTO AD_strands (id, kind, tags) SELECT 'x' || i, repeat('y', 200), '[\"dm:evaluate_plan\"]' FROM generate_series(1, 100000) i")
+    link(db, "DM_strands", "D", "x5000")
+    began = time.monotonic()
+    assert ids(rows(private.strandctl(db, "--json", "trace", "D"))) == [("x5000", [("D", [])])]
+    assert time.monotonic() - began < 3
+
+
+def test_trace_what_is_not_there(db):
+    refused(private.strandctl(db, "trace", "nothing"), 3, "nothing")
+    refused(private.strandctl(db, "trace"), 2, "id of a strand")
+
+
+# --- status
+
+
+def route(done, tag):
+    server, = rows(done)
+    return next(r for r in server["routes"] if r["tag"] == tag)
+
+
+def test_status(db, daemon):
+    service.publish_many(db, "AD_strands", "s", 50, ["dm:evaluate_plan"])
+    line = route(private.strandctl(db, "--json", "status"), "dm:evaluate_plan")
+    assert (line["pending"], line["pending_is_bound"], line["done"], line["state"]) == (50, False, 0, "attached")
+    assert line["oldest_waiting"] and 0 <= line["oldest_age_s"] < 60
+    daemon(routes=[("dm:evaluate_plan", "AD_strands", "test.reply")])
+    private.wait_until(lambda: service.count_receipts(db, "dm", "dm:evaluate_plan") == 50, 15)
+    line = route(private.strandctl(db, "--json", "status", user=private.SERVICE), "dm:evaluate_plan")
+    assert (line["pending"], line["done"], line["oldest_waiting"]) == (0, 50, None)
+    said = ok(private.strandctl(db, "status")).stdout
+    assert db.name in said and "dm:evaluate_plan" in said and "SCHEMA VERSION" in said
+
+
+def test_status_counts_have_bounds(db):
+    service.publish_many(db, "AD_strands", "s", 30000, ["dm:evaluate_plan"])
+    began = time.monotonic()
+    line = route(private.strandctl(db, "--json", "status"), "dm:evaluate_plan")
+    assert (line["pending"], line["pending_is_bound"]) == (1000, True)
+    assert "1000+" in ok(private.strandctl(db, "status")).stdout
+    assert time.monotonic() - began < 5
+
+
+def test_status_sees_the_newest_behind_many_settled_ones(db):
+    """The position may lag, behind an old transaction say."""
+    service.publish_many(db, "AD_strands", "s", 25000, ["dm:evaluate_plan"])
+    db.execute("INSERT INTO dm_receipts (route, strand_id, state) SELECT o.route, s.id, 'done' FROM AD_strands s, dm_routes o"
+               " WHERE o.tag = 'dm:evaluate_plan'")
+    service.publish_many(db, "AD_strands", "new", 3, ["dm:evaluate_plan"])
+    line = route(private.strandctl(db, "--json", "status"), "dm:evaluate_plan")
+    assert (line["pending"], line["pending_is_bound"]) == (3, True)
+    assert (line["done"], line["settled_is_bound"]) == (20000, True)
+
+
+def test_status_tells_detached_unfinished_and_foreign_routes(db):
+    ok(private.strandctl(db, "detach", "--tag", "dm:execution_feedback", "--source", "TR_strands"))
+    service.publish(db, "AD_strands", "old", ["dm:new"])
+    db.attach("dm:new", "AD_strands", "DM_strands", history=False)
+    done = private.strandctl(db, "--json", "status")
+    assert route(done, "dm:execution_feedback")["state"] == "detached"
+    assert route(done, "dm:new")["state"] == "history unfinished"
+    assert route(done, "dm:new")["pending"] == 0
+    db.execute("UPDATE tr_routes SET system_identifier = 1")
+    done = private.strandctl(db, "--json", "status")
+    assert route(done, "trader:execute_plan")["state"] == "not adopted"
+    assert json.loads(done.stdout)["server"][0]["adopted"] is False and "strandctl adopt" in done.stderr

@@ -1,0 +1,112 @@
+"""strandctl attach and detach, and what they say about bad input."""
+
+import pytest
+
+import cluster as private
+from ctl_support import ok, refused
+from sql_support import Ears
+
+pytestmark = pytest.mark.usefixtures("build")
+
+OPS = "CREATE TABLE ops_strands (id text PRIMARY KEY, kind text, note text, tags jsonb)"
+
+
+@pytest.fixture
+def ops(db):
+    """A user's own module beside the three."""
+    db.execute(OPS)
+    return db
+
+
+def attach(db, tag, source, receiver, *more):
+    return private.strandctl(db, "attach", "--tag", tag, "--source", source, "--receiver", receiver, *more)
+
+
+def test_attach_a_users_own_module(ops):
+    done = ok(attach(ops, "dm:look_at", "ops_strands", "DM_strands"))
+    assert "channel dm_look_at" in done.stdout
+    assert "CREATE INDEX CONCURRENTLY idx_ops_strands_xact_id" in done.stdout
+    ears = Ears(ops, "dm_look_at")
+    ops.execute("INSERT INTO ops_strands (id, tags) VALUES ('O1', '[\"dm:look_at\"]')")
+    assert ears.heard() == [("dm_look_at", "O1")]
+
+
+def test_attach_again_changes_nothing(ops):
+    ok(attach(ops, "ops:alarm", "AD_strands", "ops_strands"))
+    before = ops.execute("SELECT * FROM strandd.routes()")
+    ok(attach(ops, "ops:alarm", "AD_strands", "ops_strands"))
+    assert ops.execute("SELECT * FROM strandd.routes()") == before
+
+
+@pytest.mark.parametrize("existing, skipped", [(False, 1500), (True, 0)])
+def test_history_or_delivery_of_what_is_there(ops, existing, skipped):
+    ops.execute("INSERT INTO AD_strands (id, tags) SELECT 'AD_' || i, '[\"ops:alarm\"]' FROM generate_series(1, 1500) i")
+    ok(attach(ops, "ops:alarm", "AD_strands", "ops_strands", *(["--deliver-existing"] if existing else [])))
+    assert ops.value("SELECT count(*) FROM ops_receipts WHERE state = 'skipped'") == skipped
+
+
+@pytest.mark.parametrize("source, receiver, words", [
+    ("AD_stands", "DM_strands", ['"AD_stands"', "did you mean ad_strands?"]),
+    ("AD_strands", "nothing_like_it_at_all", ['"nothing_like_it_at_all"', "search_path public"]),
+    ("a.b.c.d.e", "DM_strands", ["a.b.c.d.e"]),
+    ("a view", "DM_strands", ["a view"]),
+    ("odd_view", "DM_strands", ["it is a view", "hint:"]),
+    ("no_tags", "DM_strands", ["tags", "ALTER TABLE public.no_tags ADD COLUMN tags jsonb"]),
+])
+def test_bad_tables(db, source, receiver, words):
+    db.execute("CREATE VIEW odd_view AS SELECT * FROM AD_strands")
+    db.execute("CREATE TABLE no_tags (id text PRIMARY KEY)")
+    refused(attach(db, "dm:look_at", source, receiver), 2, *words)
+
+
+@pytest.mark.parametrize("tag, words", [
+    ("evaluate_plan", ["<module>:<action>"]),
+    ("dm:a:b", ["<module>:<action>"]),
+    ("priority:low", ["attribute"]),
+    ("dm:" + "x" * 60, ["58"]),
+    ("dm_evaluate:plan", ["dm:evaluate_plan", "dm_evaluate_plan"]),
+])
+def test_bad_tags(db, tag, words):
+    before = db.execute("SELECT * FROM strandd.routes()")
+    refused(attach(db, tag, "AD_strands", "DM_strands"), 2, *words, "hint:")
+    assert db.execute("SELECT * FROM strandd.routes()") == before
+
+
+def test_arguments_are_needed(db):
+    refused(private.strandctl(db, "attach", "--tag", "dm:x"), 2, "--source", "--help")
+    refused(private.strandctl(db, "detach", "--tag", "dm:x"), 2, "--source", "--help")
+
+
+def test_detach(db):
+    ok(private.strandctl(db, "detach", "--tag", "dm:evaluate_plan", "--source", "AD_strands"))
+    ears = Ears(db, "dm_evaluate_plan")
+    db.execute("INSERT INTO AD_strands (id, tags) VALUES ('A1', '[\"dm:evaluate_plan\"]')")
+    assert ears.heard() == []
+    refused(private.strandctl(db, "detach", "--tag", "dm:evaluate_plan", "--source", "AD_strands"), 3, "dm:evaluate_plan")
+    ok(attach(db, "dm:evaluate_plan", "AD_strands", "DM_strands"))
+    assert db.value("SELECT state FROM dm_receipts WHERE strand_id = 'A1'") == "skipped"
+
+
+def test_detach_tells_near_tags(db):
+    refused(private.strandctl(db, "detach", "--tag", "trader:exceute_plan", "--source", "DM_strands"), 3,
+            "did you mean trader:execute_plan")
+    refused(private.strandctl(db, "detach", "--tag", "trader:execute_plan", "--source", "DM_strandz"), 2, "dm_strands")
+
+
+def test_detach_one_of_two_receivers(ops):
+    ok(attach(ops, "dm:evaluate_plan", "AD_strands", "ops_strands"))
+    ok(private.strandctl(ops, "detach", "--tag", "dm:evaluate_plan", "--source", "AD_strands", "--receiver", "ops_strands"))
+    assert ops.execute("SELECT receiver::text FROM strandd.routes() WHERE tag = 'dm:evaluate_plan' AND detached_at IS NULL") == [("dm_strands",)]
+
+
+def test_busy_source_is_named(db):
+    writer = db.connect(autocommit=False, application_name="slow_writer")
+    db.execute("INSERT INTO AD_strands (id) VALUES ('open')", conn=writer)
+    done = private.strandctl(db, "--lock-wait", "1", "attach", "--tag", "dm:other", "--source", "AD_strands", "--receiver", "DM_strands")
+    refused(done, 1, "slow_writer", "ad_strands" if "ad_strands" in done.stderr else "attach")
+    writer.rollback()
+    ok(attach(db, "dm:other", "AD_strands", "DM_strands"))
+
+
+def test_not_installed(plain_db):
+    refused(private.strandctl(plain_db, "attach", "--tag", "dm:x", "--source", "a", "--receiver", "b"), 3, "strandctl init")
