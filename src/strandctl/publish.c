@@ -190,8 +190,12 @@ static int wait_for_receipts(struct publish *p, struct err *e)
 	int ret = await_all(&p->await, p->args->timeout_ms, e);
 
 	table_print(p->await.table);
-	if (ret)
-		return ret == STRAND_ETIMEOUT ? ctl_warn("%s", e->text), EXIT_FAULT : ctl_fail(p->ctl, e);
+	if (ret) {
+		int code = ctl_fail(p->ctl, e);
+
+		/* The server answered; it is strandd that did not. */
+		return ret == STRAND_ETIMEOUT ? EXIT_FAULT : code;
+	}
 	if (!p->await.n)
 		ctl_warn("no route takes what was written: there is nothing to wait for");
 	if (p->await.n_failed)
