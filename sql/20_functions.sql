@@ -273,12 +273,12 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 	SELECT string_agg(format(
 			E'\tIF moved AND (OLD.tags OPERATOR(pg_catalog.@>) %1$L) IS TRUE\n'
 			'\t AND pg_catalog.pg_visible_in_snapshot(OLD.xact_id, (SELECT r.history FROM %2$s r WHERE r.route = %3$s)) THEN\n'
-			'\t\tPERFORM pg_catalog.pg_advisory_xact_lock(strandd.history_lock(%4$s, %3$s, OLD.id));\n'
+			'\t\tPERFORM pg_catalog.pg_advisory_xact_lock(strandd.history_lock(%4$L::pg_catalog.regclass, %3$s, OLD.id));\n'
 			'\t\tINSERT INTO %5$s (route, strand_id, state, finished_at)\n'
 			'\t\tVALUES (%3$s, strandd.receipt_key(OLD.id), ''skipped'', pg_catalog.clock_timestamp())\n'
 			'\t\tON CONFLICT DO NOTHING;\n'
 			'\tEND IF;\n',
-			jsonb_build_array(r.tag), strandd.qualified(r.routes), r.route, r.receipts::oid,
+			jsonb_build_array(r.tag), strandd.qualified(r.routes), r.route, strandd.qualified(r.receipts),
 			strandd.qualified(r.receipts)), '' ORDER BY r.receipts::oid, r.route)
 	  FROM strandd.routes() r
 	 WHERE r.source = tbl AND r.history IS NOT NULL AND r.detached_at IS NULL
@@ -525,7 +525,8 @@ $$;
 -- step: function index_statements
 -- What is to be run, one statement at a time and outside a transaction, until
 -- the table has its indexes: invalid leftovers of a build that was cancelled are
--- dropped and built again.
+-- dropped and built again.  (No IF NOT EXISTS: after a build that failed, the
+-- same statement again would find the invalid index and be content.)
 CREATE OR REPLACE FUNCTION strandd.index_statements(tbl regclass) RETURNS SETOF text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -550,7 +551,7 @@ BEGIN
 			ready := false;
 		END IF;
 		IF NOT ready THEN
-			RETURN NEXT format('CREATE INDEX CONCURRENTLY IF NOT EXISTS %I ON %s USING %s',
+			RETURN NEXT format('CREATE INDEX CONCURRENTLY %I ON %s USING %s',
 				w.name, strandd.qualified(tbl), w.definition);
 		ELSIF i.amname = 'gin' AND NOT coalesce('fastupdate=off' = ANY (i.reloptions), false) THEN
 			RETURN NEXT format('ALTER INDEX %I.%I SET (fastupdate = off)', home, w.name);
