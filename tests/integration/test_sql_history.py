@@ -5,6 +5,7 @@ import threading
 import psycopg2
 import pytest
 
+from cluster import wait_until
 from sql_support import Ears, open_work
 
 A, B = "dm:a", "dm:b"
@@ -97,8 +98,7 @@ def test_an_attach_that_waits_takes_its_snapshot_after_the_lock(db, src):
     thread = threading.Thread(target=db.execute, args=("SELECT strandd.attach('dm:a', 'src', 'dm_strands')",))
     other = db.connect()
     thread.start()
-    while not db.value("SELECT count(*) FROM pg_locks WHERE NOT granted", conn=other):
-        pass
+    wait_until(lambda: db.value("SELECT count(*) FROM pg_locks WHERE NOT granted", conn=other), what="attach waiting for the producer")
     producer.commit()
     thread.join()
     assert work(db) == []
