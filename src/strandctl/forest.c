@@ -100,7 +100,10 @@ static int add_tag(struct node *n, const char *tag)
 	if (!make_room(&n->origins, n->n_origins))
 		return STRAND_ENOMEM;
 	n->origins[n->n_origins] = strdup(tag + skip);
-	return n->origins[n->n_origins] ? (n->n_origins++, 0) : STRAND_ENOMEM;
+	if (!n->origins[n->n_origins])
+		return STRAND_ENOMEM;
+	n->n_origins++;
+	return 0;
 }
 
 static int add_tags(struct node *n)
