@@ -34,13 +34,14 @@ void ctl_server_note(struct ctl *ctl, const char *which, char *out, size_t size)
 	size_t n = strlen(which);
 
 	snprintf(out, size, "%s", "");
-	for (; line && *line; line = strchr(line, '\n'), line += line != NULL) {
-		if (strncmp(line, which, n) || line[n] != ':')
-			continue;
-		line += n + 1 + strspn(line + n + 1, " ");
-		snprintf(out, size, "%.*s", (int)strcspn(line, "\n"), line);
-		return;
+	while (*line && (strncmp(line, which, n) || line[n] != ':')) {
+		line += strcspn(line, "\n");
+		line += *line == '\n';
 	}
+	if (!*line)
+		return;
+	line += n + 1 + strspn(line + n + 1, " ");
+	snprintf(out, size, "%.*s", (int)strcspn(line, "\n"), line);
 }
 
 /* Conditions that a better argument would have avoided. */

@@ -14,9 +14,11 @@ static const char psql_only[] = "CALL strandd.finish_histories";
 /* The next line at or after `text` that begins with the mark. */
 static const char *find_mark(const char *text)
 {
-	while (text && strncmp(text, mark, sizeof(mark) - 1)) {
+	while (strncmp(text, mark, sizeof(mark) - 1)) {
 		text = strchr(text, '\n');
-		text += text != NULL;
+		if (!text)
+			return NULL;
+		text++;
 	}
 	return text;
 }
