@@ -112,11 +112,16 @@ class Processors:
         return time.monotonic(), server, used.ru_utime + used.ru_stime, busy
 
     def since(self, strands):
-        """(server's and program's microseconds a strand, others' share in percent)"""
+        """(server's and program's microseconds a strand, others' share)"""
         time.sleep(0.3)     # until the postmaster has collected its ended children
         wall, server, program, busy = (b - a for a, b in zip(self.begin, self.now()))
         others = max(busy - server - program, 0) / (wall * os.cpu_count())
-        return f"{server / strands * 1e6:.0f}", f"{program / strands * 1e6:.1f}", f"{others * 100:.0f}%"
+        return server / strands * 1e6, program / strands * 1e6, others
+
+
+def used_cells(used):
+    server, program, others = used
+    return f"{server:.1f}", f"{program:.1f}", f"{others:.0%}"
 
 
 class Bench:
@@ -227,23 +232,27 @@ class Bench:
         template = self.backlog(strands)
         runs, medians = [], []
         for workers in self.options.workers:
-            rates = {"strandd": [], "floor": []}
+            rates, costs = {"strandd": [], "floor": []}, {"strandd": [], "floor": []}
             for number in range(1, self.options.rounds + 1):
                 pair = [("strandd", self.run_strandd), ("floor", self.run_floor)]
                 for name, run in pair if number % 2 else reversed(pair):
                     seconds, start, used = run(template, strands, workers)
                     rates[name].append(strands / seconds)
                     runs.append((name, workers, number, f"{seconds:.2f}", f"{start:.2f}", f"{strands / seconds:,.0f}",
-                                 *used))
+                                 *used_cells(used)))
+                    costs[name].append(used[0] + used[1])
                     say("{} with {} workers, round {}: {} strands/s".format(*runs[-1][:3], runs[-1][5]))
             for name, of in (("median", statistics.median), ("best", max)):
                 ours, floor = (of(rates[k]) for k in ("strandd", "floor"))
-                medians.append((workers, name, f"{ours:,.0f}", f"{floor:,.0f}", f"{ours / floor:.2f}"))
+                medians.append((workers, f"strands/s, {name}", f"{ours:,.0f}", f"{floor:,.0f}", f"{ours / floor:.2f}"))
+            ours, floor = (statistics.median(costs[k]) for k in ("strandd", "floor"))
+            medians.append((workers, "processor us a strand, median", f"{ours:.1f}", f"{floor:.1f}",
+                            f"{floor / ours:.2f}"))
         print(f"\nBacklog of {strands:,} strands, plans of {self.options.plan_bytes} bytes,"
               f" batch {self.options.batch}\n")
         table(("program", "workers", "round", "seconds", "start", "strands/s", "server us", "program us", "others"), runs)
         print()
-        table(("workers", "of rounds", "strandd/s", "floor/s", "ratio"), medians)
+        table(("workers", "", "strandd", "floor", "ratio"), medians)
 
     # --- growth
 
@@ -296,7 +305,8 @@ class Bench:
         for workers in self.options.workers:
             for name, run in (("strandd", self.grow_strandd), ("floor", self.grow_floor)):
                 rates, used = run(strands, workers)
-                rows.append((name, workers, *(f"{r:,.0f}" for r in rates), f"{rates[-1] / rates[0]:.2f}", *used))
+                rows.append((name, workers, *(f"{r:,.0f}" for r in rates), f"{rates[-1] / rates[0]:.2f}",
+                             *used_cells(used)))
                 say(f"{name} with {workers} workers: last tenth {rates[-1] / rates[0]:.2f} of the first")
         print(f"\n{strands:,} strands, begun on empty tables, never analysed: strands/s by tenth\n")
         table(("program", "workers", *range(1, 11), "last/first", "server us", "program us", "others"),
