@@ -29,7 +29,7 @@ from psycopg2.extras import Json, execute_values
 def new_id(table):
     """AD_strands -> AD_ and twelve hexadecimal digits."""
     prefix = table.split(".")[-1].split("_")[0].upper()
-    return f"{prefix}_{uuid.uuid4().hex[:12].upper()}"
+    return f"{prefix}_{uuid.uuid4().hex[:12]}"
 
 
 def tags_of(tags, high=False, timeout=None):

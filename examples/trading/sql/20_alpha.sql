@@ -59,7 +59,7 @@ $$;
 CREATE OR REPLACE FUNCTION trading.id_for(prefix text, words text)
 RETURNS text LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT prefix || '_' || upper(left(encode(sha256(convert_to(words, 'UTF8')), 'hex'), 12))
+	SELECT prefix || '_' || left(encode(sha256(convert_to(words, 'UTF8')), 'hex'), 12)
 $$;
 
 -- Publishes a breakout as a plan and returns its id; with `copies` above 1 as

@@ -55,22 +55,22 @@ FROM trading.alpha_outcome GROUP BY account, signal;
 -- Every delivery on the five routes, with the time from the strand's tag to the
 -- receipt.  (The ids of this example are short, so a receipt's key is the id.)
 CREATE OR REPLACE VIEW trading.delivery AS
-SELECT q.tag, s.id, r.state, s.tagged_at, r.finished_at
+SELECT q.tag, s.id, s.trading_plan->>'account' AS account, r.state, s.tagged_at, r.finished_at
 FROM dm_routes q JOIN dm_receipts r USING (route) JOIN ad_strands s ON s.id = r.strand_id
 WHERE q.source = 'ad_strands'::regclass
 UNION ALL
-SELECT q.tag, s.id, r.state, s.tagged_at, r.finished_at
+SELECT q.tag, s.id, s.dm_decision->>'account' AS account, r.state, s.tagged_at, r.finished_at
 FROM ad_routes q JOIN ad_receipts r USING (route) JOIN dm_strands s ON s.id = r.strand_id
 WHERE q.source = 'dm_strands'::regclass
 UNION ALL
-SELECT q.tag, s.id, r.state, s.tagged_at, r.finished_at
+SELECT q.tag, s.id, s.dm_decision->>'account' AS account, r.state, s.tagged_at, r.finished_at
 FROM tr_routes q JOIN tr_receipts r USING (route) JOIN dm_strands s ON s.id = r.strand_id
 WHERE q.source = 'dm_strands'::regclass
 UNION ALL
-SELECT q.tag, s.id, r.state, s.tagged_at, r.finished_at
+SELECT q.tag, s.id, s.tr_execution->>'account' AS account, r.state, s.tagged_at, r.finished_at
 FROM ad_routes q JOIN ad_receipts r USING (route) JOIN tr_strands s ON s.id = r.strand_id
 WHERE q.source = 'tr_strands'::regclass
 UNION ALL
-SELECT q.tag, s.id, r.state, s.tagged_at, r.finished_at
+SELECT q.tag, s.id, s.tr_execution->>'account' AS account, r.state, s.tagged_at, r.finished_at
 FROM dm_routes q JOIN dm_receipts r USING (route) JOIN tr_strands s ON s.id = r.strand_id
 WHERE q.source = 'tr_strands'::regclass;

@@ -1,0 +1,497 @@
+#!/bin/bash
+# The demonstration: three modules trade on paper, on real daily candles.  From
+# a bare checkout on Debian 12, as root or with sudo for what apt-get must
+# install.  --help says more.
+#
+# Everything is in one scratch directory: the build, a private PostgreSQL that
+# listens on a Unix socket there and nowhere else, strandd's files.  Whatever
+# ends this script, Ctrl-C included, ends them all and removes the directory.
+# Long work runs in sessions of its own (setsid), so that Ctrl-C reaches this
+# script alone and the script says what ends, and in which order.
+set -u -o pipefail
+umask 022
+
+usage()
+{
+	cat <<END
+usage: scripts/demo.sh [--keep]
+
+Installs what is missing (and says so first), builds, starts a private
+PostgreSQL, replays 20 years of the S&P 500 through three modules that strandd
+connects, and shows what happened.  Leaves no process and no file behind,
+except the packages.
+
+  --keep   leave it running at the end, and say how to look around and how to
+           stop it
+
+\$STRANDD_BUILD_ROOT names a directory to build in and to keep, which makes a
+second run quicker.
+END
+}
+
+keep=false
+for argument in "$@"; do
+	case $argument in
+	--keep) keep=true ;;
+	-h | --help) usage; exit 0 ;;
+	*) usage >&2; exit 2 ;;
+	esac
+done
+
+# nothing of the caller's own server
+unset "${!PG@}"
+
+scratch=${TMPDIR:-/tmp}/strandd-demo.$$.$RANDOM
+pg=$scratch/pg
+run=$scratch/run
+rush_copies=8
+job=
+daemon=
+kept=false
+
+: "${STRANDD_BUILD_ROOT:=$scratch/build}"
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+example=$source_root/examples/trading
+build=$build_root/demo
+
+# --- the end ----------------------------------------------------------------
+
+# end_session PID SECONDS: TERM to all of a session's first process group, KILL
+# when it has not ended by then.
+end_session()
+{
+	local left=$(($2 * 20))
+
+	kill -TERM -- "-$1" 2>/dev/null || return 0
+	while kill -0 -- "-$1" 2>/dev/null; do
+		if [ $((left--)) -le 0 ]; then
+			kill -KILL -- "-$1" 2>/dev/null
+			return 0
+		fi
+		sleep 0.05
+	done
+}
+
+finish()
+{
+	local status=$?
+
+	trap '' INT TERM HUP PIPE
+	trap - EXIT
+	if ! $kept; then
+		[ ! -t 1 ] || printf '\r\033[K'
+		[ "$status" -lt 128 ] || say "Interrupted: stopping everything"
+		# stopped jobs' ends are no news to the terminal
+		exec 2>/dev/null
+		[ -z "$job" ] || end_session "$job" 5
+		[ -z "$daemon" ] || end_session "$daemon" 10
+		cluster_stop "$pg"
+		rm -rf "$scratch"
+	fi
+	exit "$status"
+}
+
+trap finish EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 141' PIPE
+trap 'exit 143' TERM
+
+# --- on the screen ----------------------------------------------------------
+
+if [ -t 1 ] && [ "${TERM:-dumb}" != dumb ] && [ -z "${NO_COLOR:-}" ]; then
+	bold=$'\033[1m' plain=$'\033[0m'
+else
+	bold='' plain=''
+fi
+
+heading()
+{
+	printf '\n%s%s%s\n' "$bold" "$1" "$plain"
+}
+
+# A line that says what is being done now; on a terminal the next one replaces it.
+now()
+{
+	if [ -t 1 ]; then
+		printf '\r\033[K  %-11s %s' "$1" "$2"
+	fi
+}
+
+step_done()
+{
+	[ ! -t 1 ] || printf '\r\033[K'
+	printf '  %-11s %s\n' "$1" "$2"
+}
+
+# bar DONE ALL WIDTH
+bar()
+{
+	local full=$(($1 * $3 / ($2 > 0 ? $2 : 1))) text='' i
+
+	for ((i = 0; i < $3; i++)); do
+		[ "$i" -lt "$full" ] && text+='█' || text+='░'
+	done
+	printf '%s' "$text"
+}
+
+# in_background COMMAND...: starts a job; `await WHAT` shows its progress by
+# calling WHAT until it ends, and returns its status.
+in_background()
+{
+	setsid "$@" </dev/null &
+	job=$!
+}
+
+await()
+{
+	local status
+
+	while kill -0 "$job" 2>/dev/null; do
+		"$@"
+		sleep 0.2
+	done
+	wait "$job"
+	status=$?
+	job=
+	return $status
+}
+
+# --- steps ------------------------------------------------------------------
+
+psql=(psql -X -q -At -v ON_ERROR_STOP=1 -d trading)
+
+owner_sql()
+{
+	"${psql[@]}" -U trading_owner "$@"
+}
+
+say_building()
+{
+	now build "$SECONDS s"
+}
+
+compile()
+{
+	SECONDS=0
+	# A shell of its own, because the build is to end with its process group.
+	# shellcheck disable=SC2016
+	in_background env STRANDD_BUILD_ROOT="$build_root" \
+		bash -c '. "$1/scripts/lib.sh"; build_tree "$2"' demo.sh "$source_root" "$build"
+	await say_building || exit 1
+	step_done build "strandd and strandctl, in $SECONDS s"
+}
+
+start_server()
+{
+	local version
+
+	now PostgreSQL starting
+	mkdir -p "$pg" "$run"
+	cluster_start "$pg"
+	drop=()
+	if [ "$(id -u)" = 0 ]; then
+		user=$(cluster_user)
+		drop=(setpriv "--reuid=$user" "--regid=$(id -gn "$user")" --clear-groups env "HOME=$pg")
+		chown "$user:" "$run"
+	fi
+	version=$(psql -X -At -d postgres -c 'SHOW server_version')
+	step_done PostgreSQL "${version%% *}, private; Unix socket in $pg"
+}
+
+# Three ordinary roles: the owner of the tables, strandd's, and alpha's.
+make_database()
+{
+	local file
+
+	now database "strandctl init"
+	psql -X -q -d postgres -v ON_ERROR_STOP=1 \
+		-c 'CREATE ROLE trading_owner LOGIN' -c 'CREATE ROLE strandd LOGIN' -c 'CREATE ROLE alpha LOGIN' \
+		-c 'CREATE DATABASE trading OWNER trading_owner' || die "cannot make the database"
+	dsn="host=$PGHOST port=$PGPORT dbname=trading user=trading_owner"
+	"$build/strandctl" --dbname "$dsn" init --grant strandd >"$run/init.log" 2>&1 ||
+		{ cat "$run/init.log" >&2; die "strandctl init failed"; }
+	for file in "$example"/sql/*.sql; do
+		owner_sql -f "$file" 2>"$run/sql.log" || { cat "$run/sql.log" >&2; die "$file failed"; }
+	done
+	owner_sql -o /dev/null -c "SELECT trading.grant_service('strandd'),
+		trading.grant_producer('alpha'), strandd.grant_producer('alpha', 'ad_strands')" ||
+		die "cannot grant what the roles need"
+	owner_sql -c "COPY trading.candle (day, open, high, low, close, adjclose, volume)
+		FROM STDIN (FORMAT csv, HEADER)" <"$example/data/sp500-2000.csv" ||
+		die "cannot load the candles"
+	candles=$(owner_sql -c 'SELECT count(*) FROM trading.candle')
+	step_done database "strandctl init: 3 module tables, 5 routes; $(thousands "$candles") candles loaded"
+}
+
+thousands()
+{
+	sed -E ':a; s/^(-?[0-9]+)([0-9]{3})/\1,\2/; ta' <<<"$1"
+}
+
+start_strandd()
+{
+	local left=200
+
+	now strandd starting
+	sed -e "s|\"/run/postgresql\"|\"$pg\"|" -e "s|/run/strandd/stats.sock|$run/stats.sock|" \
+		"$example/trading.conf" >"$run/strandd.conf"
+	# a copy, because the build may be where only root can go
+	install -m 0755 "$build/strandd" "$run/strandd"
+	in_background "${drop[@]}" "$run/strandd" --config "$run/strandd.conf" >"$run/strandd.log" 2>&1
+	daemon=$job
+	job=
+	until grep -q serving "$run/strandd.log"; do
+		if ! kill -0 "$daemon" 2>/dev/null || [ $((left--)) -le 0 ]; then
+			cat "$run/strandd.log" >&2
+			die "strandd did not start"
+		fi
+		sleep 0.05
+	done
+	step_done strandd "process $daemon, as user ${user:-$(id -un)} and as database role strandd"
+}
+
+# --- the market runs --------------------------------------------------------
+
+say_replaying()
+{
+	local day number plans
+
+	IFS='|' read -r day number plans < <(owner_sql -c "
+		SELECT coalesce(max(plan_day)::text, ''),
+			(SELECT count(*) FROM trading.candle c WHERE c.day <= max(b.plan_day)),
+			(SELECT count(*) FROM trading.alpha_decision)
+		FROM trading.book b") || return 0
+	if [ -t 1 ]; then
+		now replay "$day $(bar "$number" "$candles" 36) $(printf '%3d %%  %4d plans' \
+			$((100 * number / candles)) "$plans")"
+	elif [ $((100 * number / candles)) -ge "$next_line" ]; then
+		step_done replay "$day, $((100 * number / candles)) %, $plans plans"
+		next_line=$((100 * number / candles / 25 * 25 + 25))
+	fi
+}
+
+say_rushing()
+{
+	local decided
+
+	decided=$(owner_sql -c "SELECT count(*) FROM trading.alpha_decision WHERE account = 'rush'") || return 0
+	now rush "$(thousands "$decided") plans decided"
+}
+
+replay()
+{
+	local days
+
+	next_line=25
+	in_background "${psql[@]}" -U alpha -c 'CALL trading.replay()' 2>"$run/replay.log"
+	await say_replaying || { cat "$run/replay.log" >&2; die "the replay failed"; }
+	days=$(owner_sql -F ' to ' -c 'SELECT min(day), max(day) FROM trading.candle')
+	step_done replay "$days: $(owner_sql -c 'SELECT count(*) FROM trading.alpha_decision') plans, one day after the other"
+}
+
+# Over when every plan has been decided and every approved one reported to both.
+rush()
+{
+	local plans
+
+	now rush "writing plans"
+	in_background "${psql[@]}" -U alpha -c "SELECT trading.rush(copies := $rush_copies)" \
+		>"$run/rush" 2>"$run/rush.log"
+	await say_rushing || { cat "$run/rush.log" >&2; die "the rush failed"; }
+	plans=$(cat "$run/rush")
+	in_background "${psql[@]}" -U trading_owner -c "DO \$\$ BEGIN
+		WHILE (SELECT count(*) FROM trading.alpha_decision WHERE account = 'rush') < $plans
+			OR (SELECT count(*) FROM trading.alpha_outcome) < (SELECT count(*) FROM trading.book)
+			OR EXISTS (SELECT FROM trading.book WHERE reported_at IS NULL)
+		LOOP PERFORM pg_sleep(0.05); END LOOP; END \$\$"
+	await say_rushing || die "the rush failed"
+	step_done rush "$(thousands "$plans") plans at once, on a second account"
+}
+
+# --- what happened ----------------------------------------------------------
+
+# In the replay the market waits for its modules, so its pace says nothing; in
+# the rush strands queue, so their age says nothing.
+show_routes()
+{
+	heading "Strands by route, and how long each took in the replay, from tag to receipt"
+	printf '  %-26s %9s %9s %12s %12s\n' '' replay rush p50 p99
+	owner_sql -F ' ' -c "
+		SELECT tag, count(*) FILTER (WHERE account = 'paper'), count(*) FILTER (WHERE account = 'rush'),
+			round((percentile_cont(0.5) WITHIN GROUP (ORDER BY ms)
+				FILTER (WHERE account = 'paper'))::numeric, 2),
+			round((percentile_cont(0.99) WITHIN GROUP (ORDER BY ms)
+				FILTER (WHERE account = 'paper'))::numeric, 2)
+		FROM (SELECT tag, account, 1000 * extract(epoch FROM finished_at - tagged_at) AS ms
+			FROM trading.delivery) d
+		GROUP BY tag ORDER BY array_position(ARRAY['dm:evaluate_plan', 'alpha:decision_feedback',
+			'trader:execute_plan', 'alpha:execution_feedback', 'dm:execution_feedback'], tag)" |
+		while read -r tag paper rushed p50 p99; do
+			printf '  %-26s %9s %9s %9s ms %9s ms\n' "$tag" "$(thousands "$paper")" \
+				"$(thousands "$rushed")" "$p50" "$p99"
+		done
+	owner_sql -F ' ' -c "
+		SELECT count(*), round(count(*) / extract(epoch FROM max(finished_at) - min(finished_at)), 0),
+			count(*) FILTER (WHERE state <> 'done')
+		FROM trading.delivery WHERE account = 'rush'" | {
+		read -r strands rate bad
+		say "  The rush: $(thousands "$strands") strands at $(thousands "$rate") a second; not done: $bad"
+	}
+}
+
+# chart FIRST LAST: reads one value a column and draws the curve, ten lines high.
+chart()
+{
+	awk -v first="$1" -v last="$2" '
+	function dollars(n) { return sprintf("%5d,%03d", n / 1000, n % 1000) }
+	{ value[NR] = $1; if (NR == 1 || $1 < low) low = $1; if (NR == 1 || $1 > high) high = $1 }
+	END {
+		lines = 10
+		split("▁ ▂ ▃ ▄ ▅ ▆ ▇ █", part, " ")
+		for (line = lines; line >= 1; line--) {
+			text = line == lines ? dollars(high) : line == 1 ? dollars(low) : "         "
+			for (i = 1; i <= NR; i++) {
+				eighths = int(1 + (value[i] - low) / (high > low ? high - low : 1) * (8 * lines - 1)) - 8 * (line - 1)
+				text = text (eighths <= 0 ? " " : part[eighths > 8 ? 8 : eighths])
+			}
+			sub(/ +$/, "", text)
+			print "  " text
+		}
+		printf "  %9s%s%*s\n", "", first, NR - length(first), last
+	}'
+}
+
+show_account()
+{
+	heading "The paper account, in dollars at each close"
+	owner_sql -c "
+		SELECT trading.equity('paper', max(day))
+		FROM (SELECT day, ntile(64) OVER (ORDER BY day) AS part FROM trading.candle) c
+		GROUP BY part ORDER BY part" | chart 2000 2020
+	owner_sql -F ' ' -c "
+		SELECT plans, approved, refused, closed, still_open + waiting, capital, realised, unrealised, equity,
+			trading.peak_risk('paper'), trading.peak_risk('rush'),
+			(SELECT risk_budget FROM trading.account WHERE name = 'paper')
+		FROM trading.result WHERE account = 'paper'" | {
+		read -r plans approved refused closed open capital realised unrealised equity peak rushed budget
+		say "  $plans plans: $approved approved, $refused refused; $closed positions closed, $open still open"
+		say "  $(thousands "$capital") paid in, $(thousands "$realised") realised," \
+			"$(thousands "$unrealised") open: $(thousands "$equity")"
+		say "  risk budget $(thousands "$budget"); most at risk on one day:" \
+			"$(thousands "$peak"), in the rush $(thousands "$rushed")"
+	}
+	heading "What alpha has learned"
+	owner_sql -F ' ' -c "SELECT signal, outcomes, hits, hit_rate, profit FROM trading.learned
+		WHERE account = 'paper' ORDER BY signal" |
+		while read -r signal outcomes hits rate profit; do
+			printf '  %-14s %4s positions, %4s with profit (%4s %%) %14s\n' \
+				"$signal" "$outcomes" "$hits" "$rate" "$(thousands "$profit")"
+		done
+}
+
+# strandctl's own table is wider than some terminals: its JSON, a line a receipt.
+show_trace()
+{
+	local plan trace
+
+	plan=$(owner_sql -c "SELECT plan_id FROM trading.book WHERE account = 'paper'
+		ORDER BY profit DESC NULLS LAST LIMIT 1")
+	heading "The best plan's way: strandctl trace $plan"
+	trace=$("$build/strandctl" --json --dbname "$dsn" trace "$plan") || die "strandctl trace failed"
+	owner_sql -v trace="$trace" -v plan="$plan" <<'END'
+WITH RECURSIVE strand AS (
+	SELECT s AS it, ARRAY[n] AS way FROM jsonb_array_elements((:'trace')::jsonb->'strands')
+		WITH ORDINALITY AS r (s, n)
+	UNION ALL
+	SELECT c, way || n FROM strand, jsonb_array_elements(it->'children')
+		WITH ORDINALITY AS r (c, n)
+)
+SELECT format('  %-22s %-10s %-25s %-6s %7s ms',
+		CASE n WHEN 1 THEN repeat('  ', cardinality(way) - 2)
+			|| CASE WHEN cardinality(way) > 1 THEN '└─' ELSE '' END || (it->>'id') END,
+		CASE n WHEN 1 THEN it->>'kind' END,
+		receipt->>'tag', receipt->>'state', round((receipt->'hop_ms')::numeric, 1))
+FROM strand, jsonb_array_elements(it->'receipts') WITH ORDINALITY AS r (receipt, n)
+ORDER BY way, n;
+SELECT format(E'  %s on %s: %s %s at %s on %s,\n  out at %s on %s (%s), profit %s',
+	signal, plan_day, CASE side WHEN 1 THEN 'bought' ELSE 'sold' END, units, entry_price,
+	entry_day, exit_price, exit_day, exit_reason, profit)
+FROM trading.book WHERE plan_id = :'plan';
+END
+}
+
+# --- afterwards -------------------------------------------------------------
+
+# The stop script is all that is left to find the demo by.
+write_stop()
+{
+	cat >"$scratch/stop" <<END
+#!/bin/sh
+# Ends the demo that runs in $scratch, and removes it.
+cd /
+kill -TERM $daemon 2>/dev/null
+while kill -0 $daemon 2>/dev/null; do sleep 0.1; done
+${drop[*]} '$(pg_bin)/pg_ctl' -D '$pg/data' -w -s -m fast stop
+rm -rf '$scratch'
+END
+	chmod 0755 "$scratch/stop"
+}
+
+show_around()
+{
+	local root='' path=$build
+
+	[ "$(id -u)" != 0 ] || [ -z "${SUDO_USER:-}" ] || root='sudo '
+	heading "Look around"
+	if $keep; then
+		cat <<END
+  It is still running. The server's socket is in $pg, the
+  superuser is postgres, the database trading.
+
+  ${root}psql -h $pg -U postgres trading
+      SELECT * FROM trading.result;         -- the accounts
+      SELECT * FROM trading.learned;        -- alpha's hit rates
+      SELECT * FROM trading.book LIMIT 10;  -- the Decision Maker's positions
+      SELECT * FROM ad_strands LIMIT 10;    -- plans; then dm_strands, tr_strands
+  ${root}$path/strandctl -d "host=$pg user=postgres dbname=trading" status
+  ${root}curl --unix-socket $run/stats.sock http://localhost/metrics
+  less $run/strandd.log
+
+  Stop it and remove everything:
+  ${root}$scratch/stop
+END
+	else
+		cat <<END
+  scripts/demo.sh --keep leaves all of this running and says how to reach it.
+  examples/trading/README.md explains the rules and the handlers, README.md the
+  rest: how to write a handler of your own, and what is promised.
+END
+	fi
+}
+
+main()
+{
+	say "${bold}strandd: three modules trade on 20 years of the S&P 500${plain}"
+	say
+	mkdir -m 0755 "$scratch" || { kept=true; die "cannot make $scratch"; }
+	need_packages "${build_packages[@]}" "${server_packages[@]}"
+	step_done packages "all there"
+	compile
+	start_server
+	make_database
+	start_strandd
+	replay
+	rush
+	show_routes
+	show_account
+	show_trace
+	if $keep; then
+		write_stop
+		kept=true
+	fi
+	show_around
+}
+
+main
