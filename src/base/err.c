@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 int err_set(struct err *e, int code, const char *fmt, ...)
 {
 	char text[sizeof(e->text)];
@@ -18,6 +20,8 @@ int err_set(struct err *e, int code, const char *fmt, ...)
 	e->code = code;
 	e->sqlstate[0] = '\0';
 	e->relation[0] = '\0';
+	/* It may have been cut in the middle of a letter, and goes into receipts. */
+	utf8_mend(text);
 	memcpy(e->text, text, strlen(text) + 1);
 	/* Server messages and quoted input may bring newlines along. */
 	for (char *p = e->text; *p; p++) {

@@ -30,7 +30,7 @@ struct err {
 	int code;		/* enum err_code */
 	char sqlstate[6];	/* five characters, or "" */
 	char relation[64];	/* the table that the server's error names, or "" */
-	char text[512];		/* one line, no newline; never a password */
+	char text[512];		/* one line of UTF-8, no newline; never a password */
 };
 
 /* Fills *e (which may be NULL) and returns `code`, so that a caller can write
