@@ -74,7 +74,10 @@ static int run_one(struct batch *b, struct session *s, size_t i, struct err *e)
 	array_begin(&id);
 	array_item(&id, b->items[i]->id, b->items[i]->id_len);
 	array_end(&id);
-	ret = id.failed ? err_set(e, STRAND_ENOMEM, "out of memory") : send_one(b, s, id.data, e);
+	ret = id.failed ? err_set(e, STRAND_ENOMEM, "out of memory")
+		: session_restore(s, batch_deadline(b), e);
+	if (!ret)
+		ret = send_one(b, s, id.data, e);
 	buf_release(&id);
 	if (!ret)
 		ret = fetch_one(b, s, i, e);
@@ -85,20 +88,23 @@ static int run_one(struct batch *b, struct session *s, size_t i, struct err *e)
 	return ret;
 }
 
-/* The strand's own fault, or is the handler not even there any more? */
+/* The strand's own fault, or is the handler not even there any more, or not
+ * allowed to us?  A settle of no strand at all tells: it needs all tables,
+ * functions and rights, and calls nothing. */
 static enum fault whose_fault(struct batch *b, struct session *s, struct err *e)
 {
-	struct err why = *e;
+	const char *nothing[] = { "{}", "0" };
 	int64_t deadline = batch_deadline(b);
+	struct err ignored;
 
 	batch_failed(b, STAGE_HANDLE, STRAND_ESQL, e);
 	if (b->fault != FAULT_CONFIGURATION)
 		return b->fault;
-	if (conn_query(s->conn, "SAVEPOINT probe", 0, NULL, deadline, NULL, &why) ||
-	    conn_prepare(s->conn, "probe", s->routes[b->route->index].sql.settle, deadline, &why))
+	if (conn_query(s->conn, "SAVEPOINT probe", 0, NULL, deadline, NULL, &ignored))
+		return FAULT_CONNECTION;
+	if (conn_query(s->conn, s->routes[b->route->index].sql.settle, 2, nothing, deadline, NULL, &ignored))
 		return FAULT_CONFIGURATION;
-	if (conn_query(s->conn, "DEALLOCATE probe", 0, NULL, deadline, NULL, &why) ||
-	    conn_query(s->conn, "RELEASE SAVEPOINT probe", 0, NULL, deadline, NULL, &why))
+	if (conn_query(s->conn, "RELEASE SAVEPOINT probe", 0, NULL, deadline, NULL, &ignored))
 		return FAULT_CONNECTION;
 	return FAULT_HANDLER;
 }
