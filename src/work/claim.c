@@ -97,7 +97,10 @@ int batch_claim(struct batch *b, struct session *s, struct err *e)
 	b->replies = b->unrouted = 0;
 	buf_init(&ids);
 	ids_of(b, &ids);
-	ret = ids.failed ? err_set(e, STRAND_ENOMEM, "out of memory") : send_claim(b, s, ids.data, e);
+	ret = ids.failed ? err_set(e, STRAND_ENOMEM, "out of memory")
+		: session_restore(s, clock_after_ms(CLAIM_SLACK_MS), e);
+	if (!ret)
+		ret = send_claim(b, s, ids.data, e);
 	buf_release(&ids);
 	if (!ret)
 		ret = fetch_claim(b, s, e);

@@ -42,7 +42,9 @@ int batch_examine(struct batch *b, struct session *s, struct err *e)
 		n = batch_list_ours(b, positions, &ids);
 	if (!positions || ids.failed)
 		ret = err_set(e, STRAND_ENOMEM, "out of memory");
-	else if (n) {
+	else if (n)
+		ret = session_restore(s, clock_after_ms(EXAMINE_TIMEOUT_MS), e);
+	if (!ret && n) {
 		const char *values[] = { ids.data, instance };
 		snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
 		ret = conn_query(s->conn, s->routes[b->route->index].sql.examine, 2, values,

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/buf.h"
 
@@ -72,6 +73,15 @@ int session_prepare(struct session *s, const struct route *r, int64_t deadline, 
 	if (ret == STRAND_ESQL && deallocate(s, deadline, &ignored))
 		ret = STRAND_ECONN;
 	return ret;
+}
+
+int session_restore(struct session *s, int64_t deadline, struct err *e)
+{
+	const char *encoding = PQparameterStatus(conn_pg(s->conn), "client_encoding");
+
+	if (encoding && !strcmp(encoding, "UTF8"))
+		return 0;
+	return conn_query(s->conn, "SET client_encoding = 'UTF8'", 0, NULL, deadline, NULL, e);
 }
 
 int session_renew(struct session *s, const struct route *r, int64_t deadline, struct err *e)

@@ -30,6 +30,10 @@ void session_close(struct session *s);	/* takes NULL */
 int session_prepare(struct session *s, const struct route *r, int64_t deadline,
 		    struct err *e) MUST_CHECK;
 
+/* Before ids are sent: a handler may have changed the session's encoding, and
+ * they would be taken for others. */
+int session_restore(struct session *s, int64_t deadline, struct err *e) MUST_CHECK;
+
 /* Forgets them: the receiving table may have changed.  Not in a transaction
  * that failed. */
 int session_renew(struct session *s, const struct route *r, int64_t deadline,
