@@ -50,7 +50,8 @@ static void insert_sql(struct buf *sql, const struct target *t, const struct row
 	buf_addf(sql, "INSERT INTO %s (id%s%s) SELECT u.id%s", t->sql, shape->tags ? ", tags" : "",
 		 shape->columns, shape->tags ? ", u.tags::jsonb" : "");
 	add_fields(sql, shape->columns);
-	buf_addf(sql, " FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY u (line, id, tags, n),"
+	buf_addf(sql, " FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY"
+		 " u (line, id, tags, n),"
 		 " LATERAL jsonb_populate_record(NULL::%s, u.line::jsonb - '{id,tags}'::text[]) r"
 		 " ORDER BY u.n", t->sql);
 }

@@ -12,6 +12,7 @@
 #include "strandctl/options.h"
 #include "strandctl/sql_embed.h"
 #include "strandctl/steps.h"
+#include "strandctl/table.h"
 
 struct args {
 	struct ctl *ctl;
@@ -94,6 +95,28 @@ static int install(struct locked *l, const struct args *args, struct err *e)
 	return ret ? ret : history_finish(l, e);
 }
 
+static void print_summary(struct ctl *ctl, size_t n_tables, size_t n_routes)
+{
+	static const struct column columns[] = {
+		{ "DATABASE", COLUMN_TEXT, FOR_BOTH },
+		{ "SCHEMA VERSION", COLUMN_NUMBER, FOR_BOTH },
+		{ "MODULE TABLES", COLUMN_NUMBER, FOR_BOTH },
+		{ "ROUTES", COLUMN_NUMBER, FOR_BOTH },
+	};
+	const long long numbers[] = { CTL_SCHEMA_VERSION, (long long)n_tables, (long long)n_routes };
+	struct table *table = table_new("installed", true, columns, 4);
+	struct libscols_line *row = table_row(table, NULL);
+	char text[24];
+
+	table_set(table, row, 0, PQdb(conn_pg(ctl->conn)));
+	for (size_t i = 0; i < 3; i++) {
+		snprintf(text, sizeof(text), "%lld", numbers[i]);
+		table_set(table, row, i + 1, text);
+	}
+	table_print(table);
+	table_free(table);
+}
+
 static int summary(struct ctl *ctl, struct err *e)
 {
 	struct catalog c;
@@ -106,8 +129,7 @@ static int summary(struct ctl *ctl, struct err *e)
 		ctl_say(ctl, "database \"%s\" is ready: schema version %d, %zu module tables, %zu routes",
 			PQdb(conn_pg(ctl->conn)), CTL_SCHEMA_VERSION, c.n_tables, attached);
 	if (!ret && ctl->json)
-		printf("{\"database_ready\": true, \"schema_version\": %d, \"module_tables\": %zu,"
-		       " \"routes\": %zu}\n", CTL_SCHEMA_VERSION, c.n_tables, attached);
+		print_summary(ctl, c.n_tables, attached);
 	catalog_release(&c);
 	return ret;
 }

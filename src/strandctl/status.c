@@ -103,6 +103,15 @@ static int show(struct ctl *ctl, const struct catalog *c, struct err *e)
 	return ret;
 }
 
+/* The bounds are LIMITs, which mean nothing above a sort or a bitmap: both read
+ * everything first. */
+static int pin_plans(struct ctl *ctl, struct err *e)
+{
+	int ret = strands_pin_plans(ctl, e);
+
+	return ret ? ret : ctl_exec(ctl, "SET enable_bitmapscan = off; SET enable_sort = off", e);
+}
+
 int command_status(struct ctl *ctl, int argc, char **argv)
 {
 	struct catalog c = { 0 };
@@ -112,7 +121,7 @@ int command_status(struct ctl *ctl, int argc, char **argv)
 	options_parse(&argp, argc, argv, ctl);
 	ret = ctl_connect_installed(ctl, &e);
 	if (!ret)
-		ret = strands_pin_plans(ctl, &e);
+		ret = pin_plans(ctl, &e);
 	if (!ret)
 		ret = catalog_load(&c, ctl, &e);
 	if (!ret)

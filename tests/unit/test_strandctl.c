@@ -1,0 +1,268 @@
+#include "strandctl/lines.h"
+#include "strandctl/row.h"
+#include "strandctl/sql_embed.h"
+#include "strandctl/steps.h"
+#include "strandctl/strands.h"
+#include "strandctl/tags.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* --- steps */
+
+START_TEST(steps_are_cut_at_their_titles)
+{
+	const char *cursor = "-- about the file\n-- step: one\nSELECT 1;\n\n-- step: two\nSELECT 'x'\n\\gexec\n";
+	struct step s;
+
+	ck_assert_int_eq(step_next(&s, &cursor), 1);
+	ck_assert_str_eq(s.title, "one");
+	ck_assert_str_eq(s.sql, "\nSELECT 1;\n\n");
+	ck_assert(!s.gexec);
+	step_release(&s);
+	ck_assert_int_eq(step_next(&s, &cursor), 1);
+	ck_assert_str_eq(s.title, "two");
+	ck_assert_str_eq(s.sql, "\nSELECT 'x'\n");
+	ck_assert(s.gexec);
+	step_release(&s);
+	ck_assert_int_eq(step_next(&s, &cursor), 0);
+}
+END_TEST
+
+START_TEST(steps_need_their_mark_at_the_line_start)
+{
+	const char *cursor = "SELECT 1; -- step: no\n";
+	struct step s;
+
+	ck_assert_int_eq(step_next(&s, &cursor), 0);
+	cursor = "-- step: yes\nSELECT '-- step: no';\nSELECT ' \\gexec';\n";
+	ck_assert_int_eq(step_next(&s, &cursor), 1);
+	ck_assert_str_eq(s.sql, "\nSELECT '-- step: no';\nSELECT ' \\gexec';\n");
+	ck_assert(!s.gexec);
+	step_release(&s);
+	ck_assert_int_eq(step_next(&s, &cursor), 0);
+}
+END_TEST
+
+START_TEST(every_embedded_file_has_steps)
+{
+	size_t files = 0;
+
+	for (const struct sql_file *f = sql_files; f->name; f++, files++) {
+		const char *cursor = f->text;
+		struct step s;
+		int steps = 0;
+
+		while (step_next(&s, &cursor) == 1) {
+			ck_assert(*s.title && strlen(s.sql) > 1);
+			step_release(&s);
+			steps++;
+		}
+		ck_assert_int_gt(steps, 0);
+		ck_assert_uint_eq(f->len, strlen(f->text));
+	}
+	ck_assert_uint_ge(files, 5);
+}
+END_TEST
+
+/* --- tags */
+
+START_TEST(tag_lists)
+{
+	struct json_object *tags = json_object_new_array();
+
+	tags_add_list(tags, " dm:evaluate_plan , priority:high,,dm:evaluate_plan, ");
+	tags_add(tags, "with, comma");
+	tags_add(tags, "");
+	ck_assert_str_eq(json_object_to_json_string_ext(tags, TAGS_JSON_FLAGS),
+			 "[\"dm:evaluate_plan\",\"priority:high\",\"with, comma\"]");
+	json_object_put(tags);
+}
+END_TEST
+
+START_TEST(which_tags_are_routes)
+{
+	static const char *const routes[] = { "dm:evaluate_plan", "a:b", "priorities:x", "ü:ö" };
+	static const char *const others[] = { "", "word", ":", "a:", ":b", "a:b:c", "a b:c", "a:b c", "a:b\n",
+					      "priority:high", "timeout:5", "original_strand:AD_1",
+					      "error:timeout" };
+
+	for (size_t i = 0; i < sizeof(routes) / sizeof(*routes); i++)
+		ck_assert_msg(tag_is_route(routes[i]), "%s", routes[i]);
+	for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++)
+		ck_assert_msg(!tag_is_route(others[i]), "%s", others[i]);
+}
+END_TEST
+
+/* --- times */
+
+START_TEST(times_compare_with_cut_fractions)
+{
+	static const char *const ordered[] = {
+		"", "2026-01-01 00:00:00+00", "2026-01-01 00:00:00.04+00", "2026-01-01 00:00:00.5+00",
+		"2026-01-01 00:00:00.51+00", "2026-01-01 00:00:01+00", "2026-02-01 00:00:00+00",
+	};
+	int n = sizeof(ordered) / sizeof(*ordered);
+
+	for (int i = 0; i < n; i++) {
+		for (int j = 0; j < n; j++) {
+			int order = strands_compare_times(ordered[i], ordered[j]);
+
+			ck_assert_msg((order > 0) - (order < 0) == (i > j) - (i < j), "%s, %s", ordered[i],
+				      ordered[j]);
+		}
+	}
+}
+END_TEST
+
+/* --- JSON */
+
+static void check_bad(const char *text, const char *said)
+{
+	struct err e = { 0 };
+	struct json_object *value = json_read(text, strlen(text), "line 3: ", &e);
+
+	ck_assert_ptr_null(value);
+	ck_assert_int_eq(e.code, STRAND_EINVAL);
+	ck_assert_msg(!strncmp(e.text, said, strlen(said)), "%s: %s", text, e.text);
+}
+
+START_TEST(bad_json_is_placed)
+{
+	check_bad("", "line 3: not JSON at column 1: ends too early");
+	check_bad("{\"a\": 1", "line 3: not JSON at column 8: ends too early");
+	check_bad("{\"a\": 1,}", "line 3: not JSON at column 9: ");
+	check_bad("{\"a\": 1} x", "line 3: not JSON at column 10: ");
+	check_bad("{'a': 1}", "line 3: not JSON at column 2: ");
+	check_bad("{\"a\": \"\xff\"}", "line 3: not JSON at column ");
+	check_bad("null", "line 3: JSON null");
+}
+END_TEST
+
+START_TEST(good_json_is_read)
+{
+	static const char *const good[] = { "{}", " {\"a\": [1, 2.5e300, \"\\u00e9\"]} \r", "[]", "12", "\"x\"", "true" };
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++) {
+		struct err e = { 0 };
+		struct json_object *value = json_read(good[i], strlen(good[i]), "", &e);
+
+		ck_assert_msg(value != NULL, "%s: %s", good[i], e.text);
+		json_object_put(value);
+	}
+}
+END_TEST
+
+/* --- lines */
+
+static struct ctl quiet_ctl = { .interrupted = { .fd = -1 } };
+
+START_TEST(lines_of_a_pipe)
+{
+	static const char text[] = "one\n\ntwo and a half";
+	struct lines l;
+	char *line;
+	size_t len;
+	int fds[2];
+
+	ck_assert_int_eq(pipe(fds), 0);
+	ck_assert_int_eq(event_init(&quiet_ctl.interrupted), 0);
+	ck_assert_int_eq(write(fds[1], text, sizeof(text) - 1), sizeof(text) - 1);
+	lines_init(&l, &quiet_ctl, fds[0]);
+	ck_assert_int_eq(lines_next(&l, 0, &line, &len, NULL), LINES_GOT);
+	ck_assert_str_eq(line, "one");
+	ck_assert_int_eq(lines_next(&l, 0, &line, &len, NULL), LINES_GOT);
+	ck_assert_uint_eq(len, 0);
+	ck_assert_int_eq(lines_next(&l, 0, &line, &len, NULL), LINES_QUIET);
+	close(fds[1]);
+	ck_assert_int_eq(lines_next(&l, -1, &line, &len, NULL), LINES_GOT);
+	ck_assert_str_eq(line, "two and a half");
+	ck_assert_int_eq(l.number, 3);
+	ck_assert_int_eq(l.bytes, sizeof(text) - 1);
+	ck_assert_int_eq(lines_next(&l, -1, &line, &len, NULL), LINES_END);
+	lines_release(&l);
+	close(fds[0]);
+	event_release(&quiet_ctl.interrupted);
+}
+END_TEST
+
+START_TEST(lines_longer_than_the_buffer)
+{
+	size_t size = 300000;
+	char *big = malloc(size + 1), *line;
+	FILE *file = tmpfile();
+	struct lines l;
+	size_t len;
+	int fd;
+
+	ck_assert_ptr_nonnull(file);
+	fd = fileno(file);
+	ck_assert_int_eq(event_init(&quiet_ctl.interrupted), 0);
+	memset(big, 'x', size);
+	big[size] = '\n';
+	for (int i = 0; i < 3; i++)
+		ck_assert_int_eq(write(fd, big, size + 1 - (size_t)i), (ssize_t)size + 1 - i);
+	lseek(fd, 0, SEEK_SET);
+	lines_init(&l, &quiet_ctl, fd);
+	ck_assert_int_eq(lines_next(&l, -1, &line, &len, NULL), LINES_GOT);
+	ck_assert_uint_eq(len, size);
+	/* The second was written without its newline, so the third is its rest. */
+	ck_assert_int_eq(lines_next(&l, -1, &line, &len, NULL), LINES_GOT);
+	ck_assert_uint_eq(len, 2 * size - 1);
+	ck_assert_int_eq(lines_next(&l, -1, &line, &len, NULL), LINES_END);
+	lines_release(&l);
+	fclose(file);
+	free(big);
+	event_release(&quiet_ctl.interrupted);
+}
+END_TEST
+
+START_TEST(lines_are_interrupted)
+{
+	struct err e = { 0 };
+	struct lines l;
+	char *line;
+	size_t len;
+	int fds[2];
+
+	ck_assert_int_eq(pipe(fds), 0);
+	ck_assert_int_eq(event_init(&quiet_ctl.interrupted), 0);
+	lines_init(&l, &quiet_ctl, fds[0]);
+	event_signal(&quiet_ctl.interrupted);
+	ck_assert_int_eq(lines_next(&l, -1, &line, &len, &e), STRAND_ESTOPPED);
+	close(fds[1]);
+	ck_assert_int_eq(lines_next(&l, -1, &line, &len, &e), STRAND_ESTOPPED);
+	lines_release(&l);
+	close(fds[0]);
+	event_release(&quiet_ctl.interrupted);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("strandctl");
+	TCase *tc = tcase_create("pure");
+	SRunner *runner;
+	int failed;
+
+	tcase_add_test(tc, steps_are_cut_at_their_titles);
+	tcase_add_test(tc, steps_need_their_mark_at_the_line_start);
+	tcase_add_test(tc, every_embedded_file_has_steps);
+	tcase_add_test(tc, tag_lists);
+	tcase_add_test(tc, which_tags_are_routes);
+	tcase_add_test(tc, times_compare_with_cut_fractions);
+	tcase_add_test(tc, bad_json_is_placed);
+	tcase_add_test(tc, good_json_is_read);
+	tcase_add_test(tc, lines_of_a_pipe);
+	tcase_add_test(tc, lines_longer_than_the_buffer);
+	tcase_add_test(tc, lines_are_interrupted);
+	suite_add_tcase(suite, tc);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? 1 : 0;
+}
