@@ -767,8 +767,10 @@ BEGIN
 			INSERT INTO %4$s (route, strand_id, state, finished_at)
 			SELECT $5, strandd.receipt_key(t.id), 'skipped', clock_timestamp() FROM tried t WHERE t.old AND t.free
 			ON CONFLICT DO NOTHING RETURNING 1),
+		stopped AS MATERIALIZED (
+			SELECT t.x, t.h FROM tried t WHERE NOT t.free ORDER BY t.x, t.h LIMIT 1),
 		passed AS MATERIALIZED (
-			SELECT t.x, t.h FROM tried t WHERE (t.x, t.h) < ALL (SELECT l.x, l.h FROM tried l WHERE NOT l.free))
+			SELECT t.x, t.h FROM tried t LEFT JOIN stopped s ON true WHERE ((t.x, t.h) < (s.x, s.h)) IS NOT FALSE)
 		SELECT (SELECT count(*) FROM page), (SELECT count(*) FROM passed), (SELECT count(*) FROM written), p.x, p.h
 		  FROM (SELECT) one LEFT JOIN (SELECT x, h FROM passed ORDER BY x DESC, h DESC LIMIT 1) p ON true$sql$,
 			source, CASE WHEN after_xact IS NULL THEN '>=' ELSE '>' END, batch, receipts)
@@ -833,7 +835,7 @@ $$;
 -- one.  No pinned search_path: the table's own triggers run inside.
 CREATE OR REPLACE FUNCTION strandd.restamp(source regclass, batch integer DEFAULT 1000)
 RETURNS TABLE (done bigint, finished boolean)
-LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
+LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 BEGIN
 	IF NOT strandd.holds_foreign(source) THEN
 		RETURN QUERY SELECT 0::pg_catalog.int8, true;
