@@ -195,6 +195,7 @@ def test_fills_within_the_day(db, market, traders, candles):
     assert db.value('SELECT sum(profit) FROM trading.book') == sum(reported.values())
 
 
+@pytest.mark.sanitize
 def test_nobody_looks_ahead(db, market, traders, candles):
     """With the file cut off, everything up to there is as it is with all of it;
     the plan of the last day has no next candle, and stays open."""
