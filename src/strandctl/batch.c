@@ -132,13 +132,18 @@ static int insert_all(const struct batch *b, const struct target *t, struct err 
 /* The column whose value the server refuses by itself, "" when none is. */
 static void bad_column(const struct target *t, const struct row *row, char *out, size_t size)
 {
+	const char *values[] = { row->text, NULL };
+
 	snprintf(out, size, "%s", "");
+	/* json-c takes a little more for JSON than PostgreSQL does: NaN, say. */
+	if (ctl_query(t->ctl, "SELECT $1::jsonb", 1, values, NULL, NULL))
+		return;
 	for (int i = 0; i < PQntuples(t->columns); i++) {
 		const char *name = PQgetvalue(t->columns, i, 0);
-		const char *values[] = { row->text, name };
 		struct buf sql = BUF_INIT;
 		int ret;
 
+		values[1] = name;
 		buf_init(&sql);
 		buf_addf(&sql, "SELECT jsonb_populate_record(NULL::%s, jsonb_build_object($2::text,"
 			 " $1::jsonb -> $2::text)) WHERE $1::jsonb ? $2::text", t->sql);

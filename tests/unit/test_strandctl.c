@@ -136,7 +136,7 @@ START_TEST(bad_json_is_placed)
 	check_bad("{\"a\": 1", "line 3: not JSON at column 8: ends too early");
 	check_bad("{\"a\": 1,}", "line 3: not JSON at column 9: ");
 	check_bad("{\"a\": 1} x", "line 3: not JSON at column 10: ");
-	check_bad("{'a': 1}", "line 3: not JSON at column 2: ");
+	check_bad("{\"a\": 01}", "line 3: not JSON at column ");
 	check_bad("{\"a\": \"\xff\"}", "line 3: not JSON at column ");
 	check_bad("null", "line 3: JSON null");
 }
