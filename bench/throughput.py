@@ -340,7 +340,7 @@ class Bench:
     def latency_floor(self, _):
         db = self.copy(self.empty)
         daemon = self.daemon(db, 1)
-        floor = subprocess.Popen(self.floor(daemon, "--listen"), stdout=subprocess.PIPE, text=True,
+        floor = subprocess.Popen(self.floor(daemon, "--listen", "--batch", str(self.options.batch)), stdout=subprocess.PIPE, text=True,
                                  preexec_fn=private.die_with_parent)
         try:
             floor.stdout.readline()
