@@ -17,13 +17,11 @@ def scans(db):
 
 
 def tenths(db, since):
-    """How many receipts a second, of the first tenth and of the last."""
-    rows = db.execute("""
+    """How many receipts a second, of each tenth."""
+    return [row[0] for row in db.execute("""
         WITH r AS (SELECT finished_at FROM dm_receipts UNION ALL SELECT finished_at FROM ad_receipts),
         t AS (SELECT finished_at AS at, ntile(10) OVER (ORDER BY finished_at) AS tenth FROM r WHERE finished_at > %s)
-        SELECT count(*) / extract(epoch FROM max(at) - min(at))::float8 FROM t WHERE tenth IN (1, 10)
-         GROUP BY tenth ORDER BY tenth""", (since,))
-    return rows[0][0], rows[1][0]
+        SELECT count(*) / extract(epoch FROM max(at) - min(at))::float8 FROM t GROUP BY tenth ORDER BY tenth""", (since,))]
 
 
 def test_plans_prepared_on_empty_tables(db, daemon, wait_until, tmp_path):
@@ -52,9 +50,10 @@ def test_plans_prepared_on_empty_tables(db, daemon, wait_until, tmp_path):
     print(before, after)
     for table in TABLES:
         assert after[table] == before[table], f"{table} was read from end to end"
-    first, last = tenths(db, begun)
-    print(f"first tenth {first:.0f}/s, last {last:.0f}/s")
-    assert last > 0.5 * first
+    rates = tenths(db, begun)
+    print("receipts a second by tenths:", *map(round, rates))
+    # of three, because other work on this machine disturbs single ones
+    assert sorted(rates[-3:])[1] > 0.5 * sorted(rates[:3])[1]
     # never analysed, or this shows nothing
     assert db.value("SELECT count(*) FROM pg_class WHERE relname = ANY (%s) AND reltuples >= 0", (list(TABLES),)) == 0
     assert db.value("SELECT count(*) FROM dm_strands") == STRANDS + 200
