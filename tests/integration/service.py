@@ -74,6 +74,7 @@ def run_with_text(text, *args, env=None, timeout=20):
             f.write(text)
         os.chmod(path, 0o600)
         done = run("--config", path, *args, env=env, timeout=timeout)
+        assert not private.Daemon.SANITIZER.search(done.stderr), done.stderr
         return done.returncode, done.stdout + done.stderr, path
 
 
@@ -90,6 +91,7 @@ def refused(db, code=2, **options):
         ended = d.wait(20)
         d.process = None
         log = d.log()
+        assert not d.SANITIZER.search(log), log
         assert ended == code, f"exit {ended}, not {code}:\n{log}"
         return log
     finally:

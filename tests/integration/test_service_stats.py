@@ -105,6 +105,7 @@ def test_scans_are_counted(db, daemon, wait_until):
 def test_forged_and_repeated_notifications_are_counted(db, daemon):
     """Anyone may send one; nothing runs twice, nothing runs that is not there."""
     d = daemon([(PLAN, "AD_strands", "test.record")], conf={"scan": {"interval_ms": 60000}})
+    d.wait_log("listening")
     service.publish(db, "ad_strands", "AD_1", [PLAN])
     service.publish(db, "ad_strands", "AD_untagged", ["plain"])
     service.final(db, "dm", "AD_1", PLAN)
