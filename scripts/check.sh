@@ -213,7 +213,7 @@ lane_distcheck()
 
 	build_gcc || return
 	if make -C "$build_root/gcc" distcheck DISTCHECK_CONFIGURE_FLAGS=--enable-werror >"$log" 2>&1; then
-		grep 'archives ready' "$log"
+		grep -A 1 'archives ready' "$log"
 		passed=$((passed + 1))
 	else
 		tail -n 40 "$log"
