@@ -12,10 +12,11 @@ on one private cluster with fsync on, and the medians over the rounds are told:
     64kB pending     installed, GIN with fastupdate and gin_pending_list_limit=64kB
     4MB pending      installed, GIN as PostgreSQL makes it
 
-bulk: microseconds a row of one INSERT ... SELECT; single: microseconds an INSERT
-in its own transaction, synchronous_commit off, so that the disk's part is left
-out; batch: milliseconds a transaction of --batch rows as strandd's replies are,
-each with a tag of its own (original_strand).
+bulk: processor time of the server process, in microseconds a row of one INSERT ...
+SELECT; single: the same, an INSERT in its own transaction, synchronous_commit off
+(processor time because it can be compared on a machine that others use too);
+batch: milliseconds by the clock a transaction of --batch rows as strandd's replies
+are, each with a tag of its own (original_strand).
 """
 
 import argparse
@@ -71,21 +72,24 @@ def variants(server):
     return made
 
 
+def spent(db):
+    """Nanoseconds of processor time that the session's server process has had."""
+    with open(f"/proc/{db.conn.info.backend_pid}/schedstat", encoding="ascii") as f:
+        return int(f.read().split()[0])
+
+
 def bulk(db, number, rows):
-    begun = time.perf_counter()
+    begun = spent(db)
     db.execute(BULK.format(number, rows))
-    return (time.perf_counter() - begun) * 1e6 / rows
+    return (spent(db) - begun) / 1e3 / rows
 
 
 def single(db, number, rows):
-    taken = []
+    begun = spent(db)
     with db.conn.cursor() as cur:
         for i in range(rows):
-            statement = f"EXECUTE one('S{number}_{i}')"
-            begun = time.perf_counter()
-            cur.execute(statement)
-            taken.append(time.perf_counter() - begun)
-    return statistics.median(taken) * 1e6
+            cur.execute(f"EXECUTE one('S{number}_{i}')")
+    return (spent(db) - begun) / 1e3 / rows
 
 
 def batches(db, count, size):
