@@ -132,7 +132,8 @@ def unprivileged():
 
 
 def die_with_parent():
-    """In a child, before exec: SIGKILL when the thread that started it ends."""
+    """In a child, before exec: SIGKILL when the thread that started it ends.  So
+    start a Daemon in the main thread, or in one that lives as long as it."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
@@ -177,10 +178,10 @@ class Cluster:
     def _start_janitor(self):
         """A process that outlives us by what it takes to clean up: its stdin
         ends when we do."""
-        script = ('cat >/dev/null; test -d "$2" || exit 0; '
-                  'test -f "$2/data/postmaster.pid" && kill -QUIT "$(head -n 1 "$2/data/postmaster.pid")"; '
-                  'sleep 0.5; rm -rf "$2"')
-        self.janitor = subprocess.Popen(["/bin/sh", "-c", script, "janitor", self.bin, self.dir],
+        script = ('cat >/dev/null; test -d "$1" || exit 0; '
+                  'test -f "$1/data/postmaster.pid" && kill -QUIT "$(head -n 1 "$1/data/postmaster.pid")"; '
+                  'sleep 0.5; rm -rf "$1"')
+        self.janitor = subprocess.Popen(["/bin/sh", "-c", script, "janitor", self.dir],
                                         cwd="/", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
                                         stderr=subprocess.DEVNULL, start_new_session=True)
 

@@ -79,10 +79,9 @@ ALL_CHANNELS = [tag.replace(":", "_") + suffix for _, _, tags in MODULES.values(
 
 def open_work(db, tag, source, receiver):
     """Ids that a route has still to deliver, as strandd sees it."""
-    routes, receipts, route, history = db.execute(
-        "SELECT strandd.qualified(routes), strandd.qualified(receipts), route, history IS NOT NULL FROM strandd.routes()"
+    routes, receipts, route = db.execute(
+        "SELECT strandd.qualified(routes), strandd.qualified(receipts), route FROM strandd.routes()"
         " WHERE tag = %s AND source = %s::regclass AND receiver = %s::regclass", (tag, source, receiver))[0]
-    del history
     return [r[0] for r in db.execute(
         f"SELECT t.id FROM {source} t, {routes} o WHERE o.route = %s AND t.tags @> jsonb_build_array(o.tag)"
         f" AND t.xact_id >= o.position AND NOT coalesce(pg_visible_in_snapshot(t.xact_id, o.history), false)"

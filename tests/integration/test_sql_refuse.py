@@ -127,8 +127,6 @@ def test_strange_names_work(db, schema, table):
     def q(name):
         return '"' + name.replace('"', '""') + '"'
     full = f"{q(schema)}.{q(table)}"
-    percent = full.replace("%", "%%")
-    del percent
     db.execute(f"CREATE SCHEMA IF NOT EXISTS {q(schema)}")
     db.execute(f"CREATE TABLE {full} ({GOOD}, created_at timestamptz DEFAULT now())")
     db.execute(f"INSERT INTO {full} VALUES ('old', '[\"x:y\"]')")
