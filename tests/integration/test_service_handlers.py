@@ -308,12 +308,13 @@ def test_handler_cancelled_by_an_administrator(db, daemon, wait_until):
     fail_with(db, "PERFORM pg_sleep(30);")
     service.publish(db, "ad_strands", "AD_stuck", [PLAN], kind="bad")
     d = daemon(ROUTE)
-    for _ in range(2):  # the batch, and the guarded run that follows
-        wait_until(lambda: service.sleeping(db))
+    def cancel():
+        """Once for the batch, once for the guarded run that follows."""
         for row in service.sessions(db):
             if row["wait_event"] == "PgSleep":
                 db.cluster.admin(f"SELECT pg_cancel_backend({row['pid']})")
-        wait_until(lambda: not service.sleeping(db) or service.receipt(db, "dm", "AD_stuck", PLAN), interval=0.005)
+        return service.receipt(db, "dm", "AD_stuck", PLAN)
+    wait_until(cancel, interval=0.1)
     receipt = service.final(db, "dm", "AD_stuck", PLAN)
     assert (receipt["state"], receipt["sqlstate"]) == ("failed", "57014"), d.log()
 
