@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -200,6 +201,42 @@ def test_service_file(db, daemon, tmp_path):
         assert service.final(db, "dm", "AD_1", TAG)["state"] == "done"
         p.send_signal(signal.SIGTERM)
         assert p.wait(20) == 0
+
+
+@pytest.fixture
+def standby(cluster, db):
+    """A hot standby of the cluster, (socket directory, promote())."""
+    place = os.path.join(cluster.dir, "standby")
+    data = os.path.join(place, "data")
+    os.makedirs(place, exist_ok=True)
+    if cluster.user:
+        os.chown(place, *cluster.user)
+
+    def run(name, *args):
+        return cluster._run(os.path.join(cluster.bin, name), "-D", data, *args)  # pylint: disable=protected-access
+    run("pg_basebackup", "-R", "-X", "stream", "-c", "fast", "--no-sync", "-d", cluster.dsn("postgres", "postgres"))
+    run("pg_ctl", "-w", "-l", os.path.join(place, "log"), "-o", f"-c unix_socket_directories={place}", "start")
+    yield place, lambda: run("pg_ctl", "-w", "promote")
+    run("pg_ctl", "-w", "-m", "immediate", "stop")
+    shutil.rmtree(place)
+
+
+def test_standby_is_waited_for_until_it_is_promoted(db, daemon, standby):
+    """A server that only reads may become the primary: that is no mistake of ours."""
+    place, promote = standby
+    d = daemon(RECORD, ready=False, conf=database(host=place))
+    d.wait_log("waiting for it")
+    time.sleep(0.5)
+    assert d.process.poll() is None, d.log()
+    assert "standby" in d.log() and place in d.log()
+    promote()
+    d.wait_ready()
+    copy = psycopg2.connect(host=place, dbname=db.name, user=private.OWNER)
+    copy.autocommit = True
+    db.execute("INSERT INTO ad_strands (id, tags) VALUES ('AD_1', %s)", (f'["{TAG}"]',), conn=copy)
+    private.wait_until(lambda: db.execute("SELECT state FROM dm_receipts", conn=copy) == [("done",)])
+    copy.close()
+    d.stop()
 
 
 # --- later
