@@ -278,7 +278,7 @@ def test_right_withdrawn_and_given_back(db, daemon):
     d = daemon([(PLAN, "AD_strands", service.function(db, "BEGIN RETURN; END"))])
     db.execute(f"REVOKE EXECUTE ON FUNCTION test.h(jsonb) FROM PUBLIC, {private.SERVICE}")
     service.publish(db, "ad_strands", "AD_1", [PLAN])
-    d.wait_log("put off: permission denied for function h")
+    d.wait_log("(configuration, SQLSTATE 42501)")
     assert service.receipt(db, "dm", "AD_1", PLAN) is None
     db.execute(f"GRANT EXECUTE ON FUNCTION test.h(jsonb) TO {private.SERVICE}")
     assert service.final(db, "dm", "AD_1", PLAN)["state"] == "done"
