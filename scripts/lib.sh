@@ -111,6 +111,18 @@ need_packages()
 
 # --- builds -----------------------------------------------------------------
 
+# Runs a step of a build with temporary files in build_root: autoreconf and the
+# compilers leave theirs behind when they are killed.
+in_build_tmp()
+{
+	local r=0
+
+	mkdir -p "$build_root/tmp"
+	TMPDIR=$build_root/tmp "$@" || r=$?
+	rm -rf "$build_root/tmp"
+	return $r
+}
+
 # Copies the sources to build_root/source and makes configure there, so that the
 # checkout stays as it is, and may be read-only or configured in place.
 stage_source()
@@ -127,7 +139,7 @@ stage_source()
 		die "cannot copy the sources to $stage"
 	if [ "$stage/configure.ac" -nt "$stage/configure" ] ||
 	   [ "$stage/Makefile.am" -nt "$stage/Makefile.in" ]; then
-		(cd "$stage" && autoreconf -fi) >"$build_root/autoreconf.log" 2>&1 ||
+		(cd "$stage" && in_build_tmp autoreconf -fi) >"$build_root/autoreconf.log" 2>&1 ||
 			{ cat "$build_root/autoreconf.log" >&2; die "autoreconf failed"; }
 	fi
 }
@@ -143,9 +155,9 @@ build_tree()
 	if ! {
 		if [ ! -f "$dir/Makefile" ] || [ "$(cat "$dir/configured" 2>/dev/null)" != "$*" ] ||
 		   [ "$build_root/source/configure" -nt "$dir/config.status" ]; then
-			(cd "$dir" && "$build_root/source/configure" -q "$@") &&
+			(cd "$dir" && in_build_tmp "$build_root/source/configure" -q "$@") &&
 				printf '%s\n' "$*" >"$dir/configured"
-		fi && make -C "$dir" -j"$(nproc)"
+		fi && in_build_tmp make -C "$dir" -j"$(nproc)"
 	} >"$dir/build.log" 2>&1; then
 		tail -n 40 "$dir/build.log" >&2
 		die "the build in $dir failed; see $dir/build.log"
