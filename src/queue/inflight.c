@@ -19,13 +19,15 @@ struct set_key {
 	size_t id_len;
 };
 
-int inflight_init(struct inflight *f, unsigned n_routes, size_t max_entries, size_t max_bytes)
+int inflight_init(struct inflight *f, unsigned n_routes, size_t max_entries, size_t max_per_route,
+		  size_t max_bytes)
 {
 	unsigned long max_buckets = MIN_BUCKETS;
 
 	memset(f, 0, sizeof(*f));
 	f->room.fd = -1;
 	f->max_entries = max_entries;
+	f->max_per_route = max_per_route;
 	f->max_bytes = max_bytes;
 	while (max_buckets < max_entries && max_buckets < MAX_BUCKETS)
 		max_buckets *= 2;
@@ -119,14 +121,30 @@ static int match_in_add(struct cds_lfht_node *node, const void *arg)
 	return equal;
 }
 
+/* Tells whoever holds the entry that the strand was offered again.  False when
+ * the entry has left the set meanwhile: the offer is not answered by it.
+ * Read side section. */
+static bool hint(struct cds_lfht_node *node)
+{
+	struct entry *entry = container_of(node, struct entry, in_set);
+
+	/* Sequentially consistent, with the full barriers of the set's removal:
+	 * either inflight_forget sees the hint, or we see the removal. */
+	atomic_store_explicit(&entry->hinted, true, memory_order_seq_cst);
+	atomic_thread_fence(memory_order_seq_cst);
+	return !cds_lfht_is_node_deleted(node);
+}
+
 static bool present(struct inflight *f, unsigned long h, const struct set_key *k)
 {
 	struct cds_lfht_iter at;
+	struct cds_lfht_node *node;
 	bool found;
 
 	rcu_read_lock();
 	cds_lfht_lookup(f->set, h, match, k, &at);
-	found = cds_lfht_iter_get_node(&at);
+	node = cds_lfht_iter_get_node(&at);
+	found = node && hint(node);
 	rcu_read_unlock();
 	return found;
 }
@@ -136,6 +154,11 @@ static bool reserve_entry(struct inflight *f, unsigned route)
 	/* Relaxed: the exchange decides. */
 	size_t now = atomic_load_explicit(&f->entries, memory_order_relaxed);
 
+	/* Relaxed, and checked apart from the addition: a route's own bound keeps it
+	 * from taking all room, and a few more do no harm. */
+	if (f->max_per_route &&
+	    atomic_load_explicit(&f->on_route[route], memory_order_relaxed) >= f->max_per_route)
+		return false;
 	do {
 		if (now >= f->max_entries)
 			return false;
@@ -226,9 +249,11 @@ static enum queue_answer add_reserved(struct inflight *f, unsigned long h, const
 	cds_lfht_node_init(&entry->in_set);
 	HANDOVER_GIVE(entry);
 	rcu_read_lock();
-	HANDOVER_OPAQUE_BEGIN();
-	there = cds_lfht_add_unique(f->set, h, match_in_add, k, &entry->in_set);
-	HANDOVER_OPAQUE_END();
+	do {
+		HANDOVER_OPAQUE_BEGIN();
+		there = cds_lfht_add_unique(f->set, h, match_in_add, k, &entry->in_set);
+		HANDOVER_OPAQUE_END();
+	} while (there != &entry->in_set && !hint(there));
 	rcu_read_unlock();
 	if (there != &entry->in_set) {
 		free(entry);	/* nobody saw it */
@@ -260,18 +285,54 @@ enum queue_answer inflight_add(struct inflight *f, unsigned route, const char *i
 	return answer;
 }
 
-void inflight_remove(struct inflight *f, struct entry *entry)
+static void leave_set(struct inflight *f, struct entry *entry)
 {
-	unsigned route = entry->delivery.route;
-	size_t id_len = entry->delivery.id_len;
-
 	rcu_read_lock();
 	HANDOVER_OPAQUE_BEGIN();	/* it may order a resize */
 	cds_lfht_del(f->set, &entry->in_set);
 	HANDOVER_OPAQUE_END();
 	rcu_read_unlock();
+}
+
+void inflight_remove(struct inflight *f, struct entry *entry)
+{
+	unsigned route = entry->delivery.route;
+	size_t id_len = entry->delivery.id_len;
+
+	leave_set(f, entry);
 	retire(&entry->rcu);
 	give_back(f, route, id_len);
+}
+
+static bool was_hinted(const struct entry *entry)
+{
+	/* Sequentially consistent: see hint. */
+	return atomic_load_explicit(&entry->hinted, memory_order_seq_cst);
+}
+
+void inflight_taken(struct entry *entry)
+{
+	/* Sequentially consistent: an offer that comes later is seen, and what
+	 * was committed before an earlier one is visible to the claim. */
+	atomic_store_explicit(&entry->hinted, false, memory_order_seq_cst);
+}
+
+struct entry *inflight_forget(struct inflight *f, struct entry *entry)
+{
+	struct delivery *d = &entry->delivery;
+	struct set_key k = { d->route, d->id, d->id_len };
+	struct entry *next = NULL;
+
+	if (was_hinted(entry))
+		return entry;
+	leave_set(f, entry);
+	atomic_thread_fence(memory_order_seq_cst);
+	/* Its reservation passes on; without memory, or when the strand is in the
+	 * set again by another's offer, it is given back. */
+	if (!was_hinted(entry) || add_reserved(f, hash(f, &k), &k, d->high, &next) != QUEUE_ADDED)
+		give_back(f, d->route, d->id_len);
+	retire(&entry->rcu);
+	return next;
 }
 
 struct entry *inflight_entry(struct delivery *d)

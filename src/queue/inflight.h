@@ -35,13 +35,14 @@ struct entry {
 	struct cds_lfht_node in_set;
 	struct lane_node first;		/* its place in a lane when offered */
 	struct delivery delivery;
+	_Atomic bool hinted;		/* offered again since it was taken */
 	char id[];
 };
 
 struct inflight {
 	struct cds_lfht *set;
 	struct siphash_key key;
-	size_t max_entries, max_bytes;
+	size_t max_entries, max_per_route, max_bytes;
 	_Atomic size_t *on_route;	/* entries of each route */
 	struct event room;
 	_Alignas(64) _Atomic size_t entries;
@@ -50,7 +51,9 @@ struct inflight {
 	_Atomic size_t wanted;	/* signal `room` when fewer entries are in flight; 0: nobody waits */
 };
 
-int inflight_init(struct inflight *f, unsigned n_routes, size_t max_entries, size_t max_bytes) MUST_CHECK;
+/* `max_per_route` 0: no bound of a route's own. */
+int inflight_init(struct inflight *f, unsigned n_routes, size_t max_entries, size_t max_per_route,
+		  size_t max_bytes) MUST_CHECK;
 void inflight_release(struct inflight *f);	/* frees all that is in it; also after a failed init */
 
 /* Copies the id.  *ret_entry belongs to the set until inflight_remove. */
@@ -59,6 +62,14 @@ enum queue_answer inflight_add(struct inflight *f, unsigned route, const char *i
 
 /* Takes `entry`: out of the set, and freed. */
 void inflight_remove(struct inflight *f, struct entry *entry);
+
+/* The same, unless the strand was offered since inflight_taken: then the offer,
+ * which was answered QUEUE_DUPLICATE, is made good.  Returns NULL, or the entry
+ * that is in the set in its place. */
+struct entry *inflight_forget(struct inflight *f, struct entry *entry);
+
+/* Offers from now on count as new to inflight_forget. */
+void inflight_taken(struct entry *entry);
 
 struct entry *inflight_entry(struct delivery *d);	/* the one around `d` */
 size_t inflight_count(const struct inflight *f);

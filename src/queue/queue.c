@@ -57,7 +57,8 @@ int queue_new(struct queue **ret_queue, const struct queue_config *config)
 	if (!q)
 		return STRAND_ENOMEM;
 	memset(q, 0, size);
-	r = inflight_init(&q->inflight, config->n_routes, config->max_entries, config->max_bytes);
+	r = inflight_init(&q->inflight, config->n_routes, config->max_entries,
+			  config->max_per_route, config->max_bytes);
 	if (r < 0)
 		goto fail;
 	r = park_init(&q->park, config->n_workers);
@@ -200,6 +201,8 @@ size_t queue_take(struct queue *q, struct delivery **out, size_t max, unsigned *
 			/* Relaxed: as above. */
 			atomic_store_explicit(&q->turn[lane], (route + 1) % q->n_routes,
 					      memory_order_relaxed);
+			for (size_t k = 0; k < n; k++)
+				inflight_taken(inflight_entry(out[k]));
 			*ret_route = route;
 			return n;
 		}
@@ -210,6 +213,18 @@ size_t queue_take(struct queue *q, struct delivery **out, size_t max, unsigned *
 void queue_finish(struct queue *q, struct delivery *d)
 {
 	inflight_remove(&q->inflight, inflight_entry(d));
+}
+
+void queue_forget(struct queue *q, struct delivery *d)
+{
+	struct entry *entry = inflight_entry(d), *left = inflight_forget(&q->inflight, entry);
+
+	if (left == entry) {
+		queue_return(q, d);
+	} else if (left) {
+		lane_push(lane_of(q, &left->delivery), &left->first, &left->delivery);
+		wake_for(q, &q->routes[left->delivery.route]);
+	}
 }
 
 void queue_return(struct queue *q, struct delivery *d)

@@ -5,9 +5,9 @@
  * route and id) that drops what is already queued or running.  Bounded: a full
  * queue refuses, and the caller marks the route for scanning.
  *
- * Who may call: queue_offer any thread; queue_take, queue_finish, queue_return
- * worker threads, a delivery only by the worker that took it; queue_new,
- * queue_free the main thread, with no other thread inside.  Every caller is a
+ * Who may call: queue_offer any thread; queue_take, queue_finish, queue_forget,
+ * queue_return worker threads, a delivery only by the worker that took it;
+ * queue_new, queue_free the main thread, with no other thread inside.  Every caller is a
  * registered liburcu reader, the main thread too, and not inside a read-side
  * section.
  * No call blocks except queue_wait and queue_wait_room, which take deadlines;
@@ -30,6 +30,7 @@ struct queue_config {
 	unsigned n_routes;
 	const unsigned *max_workers;	/* per route: workers on it at once, 0 = no cap; copied */
 	size_t max_entries;		/* queued or running */
+	size_t max_per_route;		/* the same of one route; 0: all of them */
 	size_t max_bytes;		/* of their ids; a longer id is let in alone */
 	unsigned n_workers;		/* 1..64 */
 };
@@ -56,6 +57,9 @@ size_t queue_take(struct queue *q, struct delivery **out, size_t max, unsigned *
 void queue_leave(struct queue *q, unsigned route);
 
 void queue_finish(struct queue *q, struct delivery *d);	/* leaves the set, freed */
+/* The same for a delivery whose strand was not there: if it was offered again
+ * since it was taken, the strand may be there by now, and it is queued again. */
+void queue_forget(struct queue *q, struct delivery *d);
 void queue_return(struct queue *q, struct delivery *d);	/* to the end of its lane, still in flight */
 
 /* Worker `worker` (0..n_workers-1) sleeps until there is work, `deadline`, or
