@@ -21,9 +21,9 @@ int64_t outage_failed(struct outage *o, const struct err *e, const char *what_no
 	return backoff_ms(++o->failures, FIRST_MS, CAP_MS);
 }
 
-void outage_over(struct outage *o)
+void outage_over(struct outage *o, const char *text)
 {
 	if (o->failures)
-		log_info("connected again");
+		log_info("%s", text);
 	*o = (struct outage){ 0 };
 }

@@ -20,7 +20,7 @@ struct outage {
  * the milliseconds to wait. */
 int64_t outage_failed(struct outage *o, const struct err *e, const char *what_now);
 
-/* An attempt succeeded; logs that when one had failed before. */
-void outage_over(struct outage *o);
+/* An attempt succeeded; logs `text` when one had failed before. */
+void outage_over(struct outage *o, const char *text);
 
 #endif

@@ -12,7 +12,7 @@
 enum stop_level {
 	STOP_NONE,	/* serve */
 	STOP_DRAIN,	/* take nothing new, finish what runs */
-	STOP_NOW,	/* leave at once; what runs is rolled back */
+	STOP_NOW,	/* leave at once; what runs is left to the server */
 };
 
 struct stop {

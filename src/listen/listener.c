@@ -79,7 +79,7 @@ static int serve(struct listener *l, struct conn *c, struct err *e)
 {
 	int ret = 0;
 
-	while (!ret) {
+	while (!ret && stop_level(l->context->stop) == STOP_NONE) {
 		ret = conn_wait_notify(c, clock_after_ms(QUIET_MS), e);
 		if (ret == STRAND_ETIMEOUT)
 			ret = conn_query(c, "SELECT 1", 0, NULL, clock_after_ms(ANSWER_MS), NULL, e);
@@ -104,7 +104,7 @@ static int connect_and_serve(struct listener *l, struct outage *outage, struct e
 		ret = listen_all(l, c, e);
 	if (!ret) {
 		log_info("listening on %zu channels", l->channels.n);
-		outage_over(outage);
+		outage_over(outage, "connected again");
 		scanner_listening(l->scanner);
 		ret = serve(l, c, e);
 	}

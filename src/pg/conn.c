@@ -80,10 +80,13 @@ static PGconn *start_connection(const struct conn_target *t)
 {
 	const char *keys[] = { "dbname", "service", "host", "port", "user", "password",
 			       "application_name", "client_encoding", "keepalives_idle",
-			       "keepalives_interval", "keepalives_count", "tcp_user_timeout", NULL };
+			       "keepalives_interval", "keepalives_count", "tcp_user_timeout",
+			       "target_session_attrs", NULL };
 	const char *values[] = { t->dbname, t->service, t->host, t->port, t->user, t->password,
 				 t->application_name, "UTF8", KEEPALIVES_IDLE_S,
-				 KEEPALIVES_INTERVAL_S, KEEPALIVES_COUNT, TCP_USER_TIMEOUT_MS, NULL };
+				 KEEPALIVES_INTERVAL_S, KEEPALIVES_COUNT, TCP_USER_TIMEOUT_MS,
+				 /* a standby's snapshots do not tell who may still commit */
+				 "primary", NULL };
 
 	return PQconnectStartParams(keys, values, 1);
 }
@@ -241,21 +244,25 @@ int conn_wait_notify(struct conn *c, int64_t deadline, struct err *e)
 	return PQconsumeInput(c->pg) ? 0 : conn_lost(c, e);
 }
 
+/* The process id alone could be another's by now, or on another server. */
+static const char kill_sql[] =
+	"SELECT CASE WHEN $3::boolean THEN pg_catalog.pg_terminate_backend(a.pid)"
+	"  ELSE pg_catalog.pg_cancel_backend(a.pid) END FROM pg_catalog.pg_stat_activity a"
+	" WHERE a.pid = $1::int AND a.datname = pg_catalog.current_database()"
+	"  AND a.usename = current_user AND a.application_name = $2";
+
 void conn_kill(struct conn *c, bool terminate)
 {
 	int64_t deadline = clock_after_ms(c->target->connect_timeout_ms);
-	const char *sql = terminate ? "SELECT pg_catalog.pg_terminate_backend($1::int)"
-				    : "SELECT pg_catalog.pg_cancel_backend($1::int)";
 	char pid[24];
-	const char *values[] = { pid };
+	const char *values[] = { pid, c->target->application_name, terminate ? "t" : "f" };
 	struct conn *second;
 	struct err ignored;
 
 	snprintf(pid, sizeof(pid), "%d", PQbackendPID(c->pg));
 	if (conn_open(&second, c->target, deadline, -1, &ignored))
 		return;
-	if (conn_query(second, sql, 1, values, deadline, NULL, &ignored)) {
-		/* The backend's own statement_timeout and connection check remain. */
-	}
+	/* If this fails, the backend's own timeouts and connection check remain. */
+	(void)!conn_query(second, kill_sql, 3, values, deadline, NULL, &ignored);
 	conn_close(second);
 }

@@ -10,12 +10,7 @@
 #include "base/failpoint.h"
 
 #define PAGE_TIMEOUT_MS 60000
-#define ROOM_MS 1000
-
-/* Half-open: xact_id from `from` up to below `to`. */
-struct range {
-	uint64_t from, to;
-};
+#define RECORD_TIMEOUT_MS 2000	/* it is only a hint, and may stand between us and a stop */
 
 /* A page is bounded by the rows that it reads, not by those that it finds, so
  * that no statement is long; ties share a page because the key (xact_id, hash of
@@ -31,19 +26,33 @@ static void build_page(struct buf *b, const struct route *r, int rows, bool high
 		 "   AND t.xact_id < $3::pg_catalog.xid8%s"
 		 "  ORDER BY t.xact_id, pg_catalog.hashtextextended(t.id, 0) FETCH FIRST %d ROWS WITH TIES)"
 		 " SELECT p.xact_id, p.h, p.id, p.high, 0 FROM page p,"
-		 "  (SELECT r.history FROM %s r WHERE r.route = %d AND r.detached_at IS NULL) l"
+		 "  (SELECT l.history FROM %s l WHERE %s) l"
 		 "  WHERE p.bears AND (l.history IS NULL OR NOT pg_catalog.pg_visible_in_snapshot(p.xact_id, l.history))"
 		 "   AND (SELECT c.state FROM %s c WHERE c.route = %d"
 		 "    AND c.strand_id = strandd.receipt_key(p.id) COLLATE \"C\") IS NULL"
 		 " UNION ALL (SELECT p.xact_id, p.h, NULL, NULL, (SELECT count(*) FROM page)"
 		 "  FROM page p ORDER BY p.xact_id DESC, p.h DESC LIMIT 1)",
 		 r->tag_array, r->source, high ? " AND t.tags OPERATOR(pg_catalog.@>) '[\"priority:high\"]'" : "",
-		 rows, r->routes, r->number, r->receipts, r->number);
+		 rows, r->routes, r->where, r->receipts, r->number);
 }
 
 static void page_name(char name[24], unsigned route, bool high)
 {
 	snprintf(name, 24, "%s_%u", high ? "high" : "page", route);
+}
+
+/* A name that was prepared before another one failed must not stand in the way
+ * of the next attempt. */
+static int forget_prepared(struct scanner *s, int ret, struct err *e)
+{
+	struct err lost;
+
+	for (size_t i = 0; i < s->context->routes->n; i++)
+		s->routes[i].prepared = false;
+	if (!conn_query(s->conn, "DEALLOCATE ALL", 0, NULL, clock_after_ms(PAGE_TIMEOUT_MS), NULL, &lost))
+		return ret;
+	*e = lost;
+	return STRAND_ECONN;
 }
 
 static int prepare(struct scanner *s, unsigned route, struct err *e)
@@ -62,34 +71,22 @@ static int prepare(struct scanner *s, unsigned route, struct err *e)
 		buf_release(&sql);
 	}
 	s->routes[route].prepared = !ret;
+	if (ret == STRAND_ESQL)
+		ret = forget_prepared(s, ret, e);
 	return ret;
 }
 
-/* A found strand is never dropped: the pass waits for room. */
-static int offer(struct scanner *s, unsigned route, const char *id, size_t len, bool high)
+static int read_page(struct scanner *s, unsigned route, PGresult **ret_page, struct err *e)
 {
-	const struct context *x = s->context;
-	size_t room = (size_t)x->conf->queue_limit / 2;
-
-	while (queue_offer(x->queue, route, id, len, high) == QUEUE_FULL) {
-		if (stop_level(x->stop) != STOP_NONE)
-			return STRAND_ESTOPPED;
-		(void)!queue_wait_room(x->queue, room, clock_after_ms(ROOM_MS), x->stop->drain.fd);
-	}
-	return stop_level(x->stop) == STOP_NONE ? 0 : STRAND_ESTOPPED;
-}
-
-static int read_page(struct scanner *s, unsigned route, bool high, struct range at, int64_t hash,
-		     PGresult **ret_page, struct err *e)
-{
+	const struct scan_pass *p = &s->routes[route].pass;
 	char name[24], from[24], to[24], h[24];
 	const char *values[] = { from, h, to };
 	int ret;
 
-	page_name(name, route, high);
-	snprintf(from, sizeof(from), "%" PRIu64, at.from);
-	snprintf(to, sizeof(to), "%" PRIu64, at.to);
-	snprintf(h, sizeof(h), "%" PRId64, hash);
+	page_name(name, route, p->high);
+	snprintf(from, sizeof(from), "%" PRIu64, p->from);
+	snprintf(to, sizeof(to), "%" PRIu64, p->to);
+	snprintf(h, sizeof(h), "%" PRId64, p->hash);
 	ret = conn_pipeline_enter(s->conn, e);
 	if (!ret)
 		ret = conn_send_prepared(s->conn, name, 3, values, e);
@@ -109,46 +106,66 @@ static int read_page(struct scanner *s, unsigned route, bool high, struct range 
 	return ret;
 }
 
+/* A found strand is never dropped: without room the same page is read again
+ * later.  Those of it that were queued are duplicates then. */
 static int offer_page(struct scanner *s, unsigned route, const PGresult *page)
 {
 	const struct context *x = s->context;
-	int last = PQntuples(page) - 1, ret = 0;
+	int last = PQntuples(page) - 1;
 
-	for (int i = 0; !ret && i < last; i++)
-		ret = offer(s, route, PQgetvalue(page, i, 2), (size_t)PQgetlength(page, i, 2),
-			    *PQgetvalue(page, i, 3) == 't');
+	for (int i = 0; i < last; i++)
+		if (queue_offer(x->queue, route, PQgetvalue(page, i, 2), (size_t)PQgetlength(page, i, 2),
+				*PQgetvalue(page, i, 3) == 't') == QUEUE_FULL)
+			return STRAND_EFULL;
 	count(x, METRIC_SCAN_FOUND, route, (uint64_t)last);
-	count(x, METRIC_SCAN_ROWS, route, strtoull(PQgetvalue(page, last, 4), NULL, 10));
-	s->routes[route].rows += strtoull(PQgetvalue(page, last, 4), NULL, 10);
+	return 0;
+}
+
+/* After the page's last row, or past the range when the page was the last one. */
+static void move_on(struct scanner *s, unsigned route, const PGresult *page)
+{
+	struct scan_pass *p = &s->routes[route].pass;
+	int last = PQntuples(page) - 1;
+	int64_t hash;
+
+	if (last < 0 || strtoll(PQgetvalue(page, last, 4), NULL, 10) < s->context->conf->scan_page) {
+		p->from = p->to;
+		return;
+	}
+	p->from = strtoull(PQgetvalue(page, last, 0), NULL, 10);
+	hash = strtoll(PQgetvalue(page, last, 1), NULL, 10);
+	p->from += hash == INT64_MAX;
+	p->hash = hash == INT64_MAX ? INT64_MIN : hash + 1;
+}
+
+static int one_page(struct scanner *s, unsigned route, struct err *e)
+{
+	PGresult *page = NULL;
+	int ret = read_page(s, route, &page, e);
+
+	if (ret)
+		return ret;
+	if (PQntuples(page)) {
+		uint64_t rows = strtoull(PQgetvalue(page, PQntuples(page) - 1, 4), NULL, 10);
+		count(s->context, METRIC_SCAN_ROWS, route, rows);
+		s->routes[route].rows += rows;
+		ret = offer_page(s, route, page);
+	}
+	if (!ret)
+		move_on(s, route, page);
+	if (PQntuples(page))
+		(void)FAILPOINT("scan.page");
+	PQclear(page);
 	return ret;
 }
 
-static int read_range(struct scanner *s, unsigned route, bool high, struct range at, struct err *e)
+/* Is there room for what a page may hold?  Half of the route's share is enough to
+ * keep the workers busy until the next look. */
+static bool room(const struct scanner *s, unsigned route)
 {
-	int64_t hash = INT64_MIN;
-	int ret = 0;
+	size_t share = (size_t)s->context->conf->queue_limit / s->context->routes->n;
 
-	while (!ret && at.from < at.to) {
-		PGresult *page = NULL;
-		ret = read_page(s, route, high, at, hash, &page, e);
-		if (ret || !PQntuples(page)) {
-			PQclear(page);
-			return ret;
-		}
-		int last = PQntuples(page) - 1;
-		ret = offer_page(s, route, page);
-		at.from = strtoull(PQgetvalue(page, last, 0), NULL, 10);
-		hash = strtoll(PQgetvalue(page, last, 1), NULL, 10);
-		if (hash == INT64_MAX)
-			at.from++;
-		hash = hash == INT64_MAX ? INT64_MIN : hash + 1;
-		if (strtoll(PQgetvalue(page, last, 4), NULL, 10) < s->context->conf->scan_page)
-			at.from = at.to;
-		PQclear(page);
-		if (FAILPOINT("scan.page"))
-			continue;
-	}
-	return ret;
+	return queue_in_flight_on(s->context->queue, route) <= share / 2;
 }
 
 static int query_text(struct scanner *s, const char *sql, PGresult **ret_result, struct err *e)
@@ -178,87 +195,148 @@ static int read_position(struct scanner *s, unsigned route, uint64_t *ret, struc
 	int code;
 
 	buf_init(&sql);
-	buf_addf(&sql, "SELECT r.position FROM %s r WHERE r.route = %d", r->routes, r->number);
+	buf_addf(&sql, "SELECT l.position FROM %s l WHERE %s", r->routes, r->where);
 	code = sql.failed ? err_set(e, STRAND_ENOMEM, "out of memory") : query_text(s, sql.data, &res, e);
 	buf_release(&sql);
 	if (code)
 		return code;
-	*ret = PQntuples(res) ? strtoull(PQgetvalue(res, 0, 0), NULL, 10) : 0;
+	if (PQntuples(res))
+		*ret = strtoull(PQgetvalue(res, 0, 0), NULL, 10);
 	PQclear(res);
 	return 0;
 }
 
-/* From the recorded position, what is urgent first. */
-static int read_all(struct scanner *s, unsigned route, const struct snapshot *now, struct err *e)
+static void set_range(struct scan_pass *p, uint64_t from, uint64_t to)
 {
-	struct range at = { .to = now->xmax };
-	int ret = read_position(s, route, &at.from, e);
-
-	if (!ret)
-		ret = read_range(s, route, true, at, e);
-	return ret ? ret : read_range(s, route, false, at, e);
+	p->from = from;
+	p->to = to;
+	p->hash = INT64_MIN;
 }
 
-/* What could still commit when the last pass began, and has since ended; what
- * has not is in the list of this pass too. */
-static int read_news(struct scanner *s, unsigned route, const struct snapshot *now, struct err *e)
+/* A full pass begins at the recorded position, with what is urgent; the others
+ * with the transactions that the last pass found in progress. */
+static int begin(struct scanner *s, unsigned route, struct err *e)
 {
-	const struct snapshot *since = &s->routes[route].since;
-	int ret = 0;
+	struct scan_route *sr = &s->routes[route];
+	struct snapshot now = { 0 };
+	uint64_t position = 0;
+	int ret = take_snapshot(s, &now, e);
 
-	for (size_t i = 0; !ret && i < since->n; i++) {
-		uint64_t xid = since->xip[i];
-		if (!snapshot_in_progress(now, xid))
-			ret = read_range(s, route, false, (struct range){ xid, xid + 1 }, e);
+	if (!ret)
+		ret = read_position(s, route, &position, e);
+	if (ret) {
+		snapshot_release(&now);
+		return ret;
 	}
-	return ret ? ret : read_range(s, route, false, (struct range){ since->xmax, now->xmax }, e);
+	/* Lowered by an operator who wants delivered what was there already. */
+	if (!sr->seen || position < sr->position)
+		sr->full = true;
+	sr->position = position;
+	sr->pass = (struct scan_pass){ .now = now, .high = sr->full };
+	set_range(&sr->pass, sr->full ? position : 0, sr->full ? now.xmax : 0);
+	sr->running = true;
+	return 0;
+}
+
+/* The range after the one that was read; false when there is none.  What could
+ * still commit when the last pass began and has since ended is a range of its
+ * own; what has not ended is in the list of this pass too. */
+static bool next_range(struct scan_route *sr)
+{
+	struct scan_pass *p = &sr->pass;
+	bool news = !sr->full && p->next_xip <= sr->since.n;
+
+	if (sr->full && p->high) {
+		p->high = false;
+		set_range(p, sr->position, p->now.xmax);
+		return true;
+	}
+	while (news && p->next_xip < sr->since.n) {
+		uint64_t xid = sr->since.xip[p->next_xip++];
+		if (snapshot_in_progress(&p->now, xid))
+			continue;
+		set_range(p, xid, xid + 1);
+		return true;
+	}
+	if (news) {
+		p->next_xip++;
+		set_range(p, sr->since.xmax, p->now.xmax);
+	}
+	return news;
+}
+
+static void end(struct scanner *s, unsigned route)
+{
+	struct scan_route *sr = &s->routes[route];
+
+	snapshot_release(&sr->since);
+	sr->since = sr->pass.now;
+	sr->pass = (struct scan_pass){ 0 };
+	sr->running = false;
+	sr->seen = true;
+	sr->full = false;
+	count(s->context, METRIC_SCAN_PASSES, route, 1);
 }
 
 int pass_run(struct scanner *s, unsigned route, struct err *e)
 {
 	struct scan_route *sr = &s->routes[route];
-	struct snapshot now = { 0 };
 	int ret = prepare(s, route, e);
 
-	if (!ret)
-		ret = take_snapshot(s, &now, e);
-	if (!ret)
-		ret = sr->full || !sr->seen ? read_all(s, route, &now, e) : read_news(s, route, &now, e);
-	if (ret) {
-		snapshot_release(&now);
-		return ret;
+	if (!ret && !sr->running)
+		ret = begin(s, route, e);
+	while (!ret) {
+		if (stop_level(s->context->stop) != STOP_NONE)
+			return err_set(e, STRAND_ESTOPPED, "told to stop");
+		if (sr->pass.from < sr->pass.to)
+			ret = room(s, route) ? one_page(s, route, e) : STRAND_EFULL;
+		else if (!next_range(sr))
+			break;
 	}
-	snapshot_release(&sr->since);
-	sr->since = now;
-	sr->seen = true;
-	sr->full = false;
-	count(s->context, METRIC_SCAN_PASSES, route, 1);
-	return 0;
+	if (!ret)
+		end(s, route);
+	return ret;
+}
+
+void pass_abandon(struct scanner *s, unsigned route)
+{
+	struct scan_route *sr = &s->routes[route];
+
+	snapshot_release(&sr->pass.now);
+	sr->pass = (struct scan_pass){ 0 };
+	sr->running = false;
 }
 
 int pass_record_position(struct scanner *s, unsigned route, struct err *e)
 {
 	struct scan_route *sr = &s->routes[route];
 	const struct route *r = &s->context->routes->routes[route];
-	char position[24];
-	const char *values[] = { position };
+	char position[24], before[24];
+	const char *values[] = { position, before };
 	struct buf sql = BUF_INIT;
+	PGresult *res;
 	int ret;
 
-	if (!sr->seen || !sr->rows || sr->since.xmin <= sr->recorded ||
+	if (sr->running || !sr->seen || !sr->rows || sr->since.xmin <= sr->position ||
 	    queue_in_flight_on(s->context->queue, route))
 		return 0;
 	snprintf(position, sizeof(position), "%" PRIu64, sr->since.xmin);
+	snprintf(before, sizeof(before), "%" PRIu64, sr->position);
 	buf_init(&sql);
-	buf_addf(&sql, "UPDATE %s SET position = $1::pg_catalog.xid8 WHERE route = %d"
-		 " AND position < $1::pg_catalog.xid8 AND detached_at IS NULL", r->routes, r->number);
+	/* Only from the value that this thread knows: another one was set by an
+	 * operator, or by another instance, and is read by the next pass. */
+	buf_addf(&sql, "UPDATE %s l SET position = $1::pg_catalog.xid8 WHERE %s"
+		 " AND l.position = $2::pg_catalog.xid8", r->routes, r->where);
 	ret = sql.failed ? err_set(e, STRAND_ENOMEM, "out of memory")
-		: conn_query(s->conn, sql.data, 1, values, clock_after_ms(PAGE_TIMEOUT_MS), NULL, e);
+		: conn_query(s->conn, sql.data, 2, values, clock_after_ms(RECORD_TIMEOUT_MS), &res, e);
 	buf_release(&sql);
 	if (ret)
 		return ret;
-	sr->recorded = sr->since.xmin;
-	sr->rows = 0;
+	if (!strcmp(PQcmdTuples(res), "1")) {
+		sr->position = sr->since.xmin;
+		sr->rows = 0;
+	}
+	PQclear(res);
 	sr->recorded_at = clock_now();
 	return 0;
 }

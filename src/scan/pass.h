@@ -4,13 +4,16 @@
 
 #include "scan/scanner.h"
 
-/* Offers every strand of the route that may lack a receipt to the queue, waiting
- * for room where it must, and makes this pass's snapshot the next one's start.
- * STRAND_ESTOPPED when told to stop; errors of conn_query; on any failure the
- * pass counts as not run. */
+/* Offers every strand of the route that may lack a receipt to the queue, and at
+ * its end makes this pass's snapshot the next one's start.  STRAND_EFULL: there is
+ * no room for more of this route; call again a little later, and it goes on where
+ * it was.  STRAND_ESTOPPED; errors of conn_query. */
 int pass_run(struct scanner *s, unsigned route, struct err *e) MUST_CHECK;
 
-/* Records, when everything below it is settled, the least xact_id that may still
+/* Forgets a pass that waits for room: the next one begins anew. */
+void pass_abandon(struct scanner *s, unsigned route);
+
+/* Records, when everything below it is settled and no pass waits, the least xact_id that may still
  * lack a receipt: where a later start begins. */
 int pass_record_position(struct scanner *s, unsigned route, struct err *e) MUST_CHECK;
 

@@ -9,6 +9,7 @@
 #include "scan/pass.h"
 
 #define RECORD_MS 10000		/* positions are recorded at most this often */
+#define ROOM_MS 5		/* a pass without room looks again after this */
 
 /* No handler runs in this session, so the planner is pinned for good: pages are
  * read through the (xact_id, hash) index whatever the statistics say. */
@@ -28,8 +29,10 @@ int scanner_init(struct scanner *s, const struct context *x)
 
 void scanner_release(struct scanner *s)
 {
-	for (size_t i = 0; s->routes && i < s->context->routes->n; i++)
+	for (unsigned i = 0; s->routes && i < s->context->routes->n; i++) {
+		pass_abandon(s, i);
 		snapshot_release(&s->routes[i].since);
+	}
 	free(s->routes);
 	s->routes = NULL;
 	event_release(&s->event);
@@ -74,10 +77,11 @@ static int connect_scanner(struct scanner *s, struct err *e)
 	if (ret)
 		disconnect(s);
 	for (size_t i = 0; i < x->routes->n; i++) {
-		s->routes[i].full = true;
 		s->routes[i].prepared = false;
 		s->routes[i].next_at = 0;
-		s->routes[i].recorded = 0;
+		s->routes[i].seen = false;
+		s->routes[i].rows = 0;
+		pass_abandon(s, (unsigned)i);
 	}
 	return ret;
 }
@@ -91,9 +95,15 @@ static int serve_route(struct scanner *s, unsigned route, struct err *e)
 	bool marked = atomic_exchange_explicit(&sr->marked, false, memory_order_acq_rel);
 	int ret = 0;
 
-	if (marked || sr->full || now >= sr->next_at) {
+	if (marked || sr->running || !sr->seen || now >= sr->next_at) {
+		/* A mark during a pass is for the next one: this one's snapshot is older. */
+		bool again = marked && sr->running;
 		ret = pass_run(s, route, e);
-		sr->next_at = clock_after_ms(s->context->conf->scan_interval_ms);
+		sr->next_at = ret == STRAND_EFULL ? clock_after_ms(ROOM_MS)
+			: again ? 0 : clock_after_ms(s->context->conf->scan_interval_ms);
+		/* relaxed: this thread's own note */
+		if (again && ret)
+			atomic_store_explicit(&sr->marked, true, memory_order_relaxed);
 	}
 	if (!ret && now - sr->recorded_at > RECORD_MS * NSEC_PER_MSEC)
 		ret = pass_record_position(s, route, e);
@@ -116,7 +126,7 @@ static int round_of_routes(struct scanner *s, struct err *e)
 {
 	for (unsigned i = 0; i < s->context->routes->n; i++) {
 		int ret = serve_route(s, i, e);
-		if (!ret)
+		if (!ret || ret == STRAND_EFULL)
 			continue;
 		if (ret == STRAND_ESTOPPED || !conn_usable(s->conn))
 			return ret;
@@ -165,7 +175,7 @@ void scanner_run(void *arg)
 		if (!ret)
 			ret = round_of_routes(s, &e);
 		if (!ret) {
-			outage_over(&outage);
+			outage_over(&outage, "connected again");
 			rest(s, next_due(s));
 			continue;
 		}

@@ -20,15 +20,27 @@
 #include "scan/snapshot.h"
 #include "strand/context.h"
 
+/* Where a pass is: pages of high-priority strands first when it is a full one,
+ * then ranges of xact_ids, each from `from` up to below `to`. */
+struct scan_pass {
+	struct snapshot now;	/* taken before the first page */
+	bool high;		/* reading the high-priority index */
+	size_t next_xip;	/* of `since`: the next one to look at */
+	uint64_t from, to;	/* the range being read */
+	int64_t hash;
+};
+
 /* What the scanner knows of one route; its own thread's, but for `marked`. */
 struct scan_route {
 	_Atomic bool marked;	/* hints were dropped: a pass is wanted now */
 	bool full;		/* the next pass starts at the recorded position */
 	bool seen;		/* `since` holds the last completed pass's snapshot */
 	struct snapshot since;
+	bool running;		/* a pass waits for room; `pass` says where it is */
+	struct scan_pass pass;
 	int64_t next_at;	/* clock_now() based: the next pass by interval */
 	uint64_t rows;		/* read since the position was last recorded */
-	uint64_t recorded;	/* the position as this thread last wrote it */
+	uint64_t position;	/* as this thread last read or wrote it */
 	int64_t recorded_at;
 	bool prepared;		/* its statements, on the present connection */
 };

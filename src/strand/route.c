@@ -26,6 +26,7 @@ static void route_release(struct route *r)
 	free(r->routes);
 	free(r->handler);
 	free(r->tag_array);
+	free(r->where);
 }
 
 void route_table_free(struct route_table *t)

@@ -28,6 +28,7 @@ struct route {
 	char *routes;		/* public.dm_routes */
 	char *handler;		/* trading.evaluate_plan */
 	bool handler_takes_json;	/* f(strand jsonb), not f(strand <row type>) */
+	char *where;		/* what its row in `routes`, called l, must still be */
 	char *tag_array;	/* '["dm:evaluate_plan"]', an SQL literal */
 	int64_t lock_seed;	/* advisory locks of this route's strands are hashed with it */
 };

@@ -2,7 +2,6 @@
 
 #include <poll.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/signalfd.h>
@@ -21,6 +20,16 @@
 /* The server frees what an abandoned transaction of ours holds after this. */
 #define IDLE_IN_TRANSACTION_MS 10000
 
+/* Workers (at most 64), scanner, listener. */
+#define MAX_THREADS 66
+
+/* What one thread does. */
+struct body {
+	struct service *service;
+	thread_fn *fn;
+	void *arg;
+};
+
 struct service {
 	const struct conf *conf;
 	int signal_fd;
@@ -37,8 +46,10 @@ struct service {
 	struct thread *worker_threads;
 	struct thread scanner_thread, listener_thread;
 	struct stats_server *stats;
-	struct event done;		/* a worker has ended */
-	_Atomic int workers_running;
+	struct event done;		/* a thread has ended */
+	_Atomic int threads_running;
+	size_t n_bodies;
+	struct body bodies[MAX_THREADS];
 };
 
 /* A part of the service: `stop` must take a part that never started. */
@@ -99,7 +110,7 @@ static int start_routes(struct service *s, struct err *e)
 		return err_set(e, STRAND_EINVAL, "%s: no routes: there is nothing to serve", s->conf->file);
 	for (;;) {
 		ret = try_resolve(s, e);
-		if (!ret || (ret != STRAND_ECONN && ret != STRAND_ETIMEOUT && ret != STRAND_ESTOPPED))
+		if (!ret || ret == STRAND_EINVAL || ret == STRAND_ENOMEM)
 			return ret;
 		if (ret != STRAND_ESTOPPED)
 			(void)!poll(&fd, 1, (int)outage_failed(&outage, e, "waiting for it"));
@@ -156,6 +167,7 @@ static int start_queue(struct service *s, struct err *e)
 	struct queue_config config = {
 		.n_routes = (unsigned)s->routes->n, .max_workers = caps,
 		.max_entries = (size_t)s->conf->queue_limit, .max_bytes = (size_t)s->conf->queue_bytes,
+		.max_per_route = ((size_t)s->conf->queue_limit + s->routes->n - 1) / s->routes->n,
 		.n_workers = (unsigned)s->conf->workers_threads,
 	};
 	int ret = STRAND_ENOMEM;
@@ -187,22 +199,32 @@ static void stop_stats(struct service *s)
 	stats_server_stop(s->stats);
 }
 
-struct worker_start {
-	struct service *service;
-	struct worker *worker;
-};
-
-/* Tells the main thread when the pool has emptied, so that it can join without
- * waiting blindly. */
-static void worker_body(void *arg)
+/* Tells the main thread when the last one has ended, so that it can join without
+ * waiting blindly and still hear a second signal. */
+static void body_run(void *arg)
 {
-	struct worker *w = arg;
-	struct service *s = (struct service *)((char *)w->context - offsetof(struct service, context));
+	struct body *body = arg;
+	struct service *s = body->service;
 
-	worker_run(w);
-	/* acq_rel: what the worker did is seen by who sees it gone */
-	atomic_fetch_sub_explicit(&s->workers_running, 1, memory_order_acq_rel);
+	body->fn(body->arg);
+	/* acq_rel: what the thread did is seen by who sees it gone */
+	atomic_fetch_sub_explicit(&s->threads_running, 1, memory_order_acq_rel);
 	event_signal(&s->done);
+}
+
+static int start_thread(struct service *s, struct thread *t, const char *name, thread_fn *fn,
+			void *arg, struct err *e)
+{
+	struct body *body = &s->bodies[s->n_bodies++];
+	int ret;
+
+	*body = (struct body){ .service = s, .fn = fn, .arg = arg };
+	/* relaxed: the thread that lowers it is not started yet */
+	atomic_fetch_add_explicit(&s->threads_running, 1, memory_order_relaxed);
+	ret = thread_start(t, name, body_run, body, e);
+	if (ret)
+		atomic_fetch_sub_explicit(&s->threads_running, 1, memory_order_relaxed);
+	return ret;
 }
 
 static int start_workers(struct service *s, struct err *e)
@@ -218,9 +240,7 @@ static int start_workers(struct service *s, struct err *e)
 		if (worker_init(&s->workers[i], &s->context, (unsigned)i))
 			return err_set(e, STRAND_ENOMEM, "out of memory");
 		snprintf(name, sizeof(name), "worker-%u", (unsigned)i & 0xff);
-		/* relaxed: the thread that decrements it is not started yet */
-		atomic_fetch_add_explicit(&s->workers_running, 1, memory_order_relaxed);
-		int ret = thread_start(&s->worker_threads[i], name, worker_body, &s->workers[i], e);
+		int ret = start_thread(s, &s->worker_threads[i], name, worker_run, &s->workers[i], e);
 		if (ret)
 			return ret;
 	}
@@ -241,7 +261,7 @@ static int start_scanner(struct service *s, struct err *e)
 {
 	if (scanner_init(&s->scanner, &s->context))
 		return err_set(e, STRAND_ENOMEM, "out of memory");
-	return thread_start(&s->scanner_thread, "scanner", scanner_run, &s->scanner, e);
+	return start_thread(s, &s->scanner_thread, "scanner", scanner_run, &s->scanner, e);
 }
 
 static void stop_scanner(struct service *s)
@@ -257,7 +277,7 @@ static int start_listener(struct service *s, struct err *e)
 		return 0;
 	if (listener_init(&s->listener, &s->context, &s->scanner))
 		return err_set(e, STRAND_ENOMEM, "out of memory");
-	return thread_start(&s->listener_thread, "listener", listener_run, &s->listener, e);
+	return start_thread(s, &s->listener_thread, "listener", listener_run, &s->listener, e);
 }
 
 static void stop_listener(struct service *s)
@@ -290,20 +310,20 @@ static void on_signal(struct service *s, int64_t *deadline)
 		*deadline = clock_after_ms(s->conf->stop_timeout_ms);
 		stop_raise(&s->stop, STOP_DRAIN);
 	} else {
-		log_info("stopping at once: what runs is rolled back");
+		log_info("stopping at once: what runs is left to the server");
 		stop_raise(&s->stop, STOP_NOW);
 	}
 }
 
-/* Until the pool is empty. */
+/* Until the last thread has ended. */
 static void wait_for_end(struct service *s)
 {
 	struct pollfd fds[] = { { .fd = s->signal_fd, .events = POLLIN },
 				{ .fd = s->done.fd, .events = POLLIN } };
 	int64_t deadline = 0;
 
-	/* acquire: pairs with worker_body */
-	while (atomic_load_explicit(&s->workers_running, memory_order_acquire) > 0) {
+	/* acquire: pairs with body_run */
+	while (atomic_load_explicit(&s->threads_running, memory_order_acquire) > 0) {
 		int ms = deadline ? clock_left_ms(deadline) : 60000;
 		int n = poll(fds, 2, ms);
 		if (n > 0 && fds[0].revents)
@@ -311,7 +331,7 @@ static void wait_for_end(struct service *s)
 		if (n > 0 && fds[1].revents)
 			event_clear(&s->done);
 		if (n == 0 && deadline && stop_level(&s->stop) == STOP_DRAIN) {
-			log_warning("not finished within stop_timeout_ms: what runs is rolled back");
+			log_warning("not finished within stop_timeout_ms: what runs is left to the server");
 			stop_raise(&s->stop, STOP_NOW);
 			deadline = 0;
 		}

@@ -25,7 +25,9 @@ struct batch {
 	struct delivery **items;	/* owned by the batch until batch_end */
 	enum item_state *states;
 	uint64_t replies, unrouted;	/* of the running transaction */
-	enum fault fault;		/* why the last transaction failed */
+	bool committed;			/* the last transaction stands */
+	enum fault fault;		/* why it failed, and where */
+	enum stage stage;
 };
 
 /* Claims, handles and settles in two round trips.  0: committed; each item's
@@ -47,11 +49,11 @@ int batch_send_settings(struct batch *b, struct session *s, struct err *e) MUST_
 void batch_note_settled(struct batch *b, const PGresult *res, const size_t *positions);
 /* Ends the transaction; STRAND_EPROTO when the server answered ROLLBACK. */
 int batch_send_commit(struct session *s, struct err *e) MUST_CHECK;
-int batch_fetch_commit(struct batch *b, struct session *s, int64_t deadline, struct err *e) MUST_CHECK;
+int batch_fetch_commit(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
 int batch_rollback(struct session *s, struct err *e) MUST_CHECK;
 /* Looks at what is still ITEM_OURS after a commit: forged, settled before, in doubt. */
 int batch_examine(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
-/* Sets b->fault from the stage and the error; returns ret. */
+/* Sets b->stage, and b->fault from it and the error; returns ret. */
 int batch_failed(struct batch *b, enum stage stage, int ret, const struct err *e);
 /* Nothing was committed, as far as we know: the items are taken, no more, and in
  * doubt when the connection is to blame. */

@@ -9,8 +9,9 @@
 #include "base/failpoint.h"
 #include "pg/array.h"
 
-/* A claim waits for nothing but, on a serial route, for the batch before it. */
-#define CLAIM_SLACK_MS 10000
+/* A claim waits for nothing but a server that is slow to answer. */
+#define CLAIM_TIMEOUT_MS 15000
+#define CLAIM_STATEMENTS 3	/* BEGIN, settings, claim */
 
 static void ids_of(const struct batch *b, struct buf *ids)
 {
@@ -42,8 +43,6 @@ static int send_claim(struct batch *b, struct session *s, const char *ids, struc
 		ret = conn_send(s->conn, STATEMENT_BEGIN, 0, NULL, e);
 	if (!ret)
 		ret = batch_send_settings(b, s, e);
-	if (!ret && p->sql.serial)
-		ret = conn_send_prepared(s->conn, p->serial, 0, NULL, e);
 	if (!ret)
 		ret = conn_send_prepared(s->conn, p->claim, 1, values, e);
 	if (!ret)
@@ -64,11 +63,11 @@ static void note_claimed(struct batch *b, const PGresult *res)
  * first failure is the one that counts. */
 static int fetch_claim(struct batch *b, struct session *s, struct err *e)
 {
-	int64_t deadline = clock_after_ms(b->context->conf->db_lock_timeout_ms + CLAIM_SLACK_MS);
-	int statements = s->routes[b->route->index].sql.serial ? 4 : 3, first = 0;
+	int64_t deadline = clock_after_ms(CLAIM_TIMEOUT_MS);
+	int first = 0;
 	PGresult *res = NULL;
 
-	for (int i = 0; i < statements; i++) {
+	for (int i = 0; i < CLAIM_STATEMENTS; i++) {
 		struct err one;
 		PQclear(res);
 		res = NULL;
@@ -95,10 +94,11 @@ int batch_claim(struct batch *b, struct session *s, struct err *e)
 	for (size_t i = 0; i < b->n; i++)
 		b->states[i] = ITEM_TAKEN;
 	b->replies = b->unrouted = 0;
+	b->committed = false;
 	buf_init(&ids);
 	ids_of(b, &ids);
 	ret = ids.failed ? err_set(e, STRAND_ENOMEM, "out of memory")
-		: session_restore(s, clock_after_ms(CLAIM_SLACK_MS), e);
+		: session_restore(s, clock_after_ms(CLAIM_TIMEOUT_MS), e);
 	if (!ret)
 		ret = send_claim(b, s, ids.data, e);
 	buf_release(&ids);

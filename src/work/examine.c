@@ -2,27 +2,30 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
 
 #define EXAMINE_TIMEOUT_MS 10000
-#define EXAMINE_TRIES 4
 
-static void judge(struct batch *b, size_t i, bool bears, bool receipt, bool mine)
+/* `state` is NULL without a receipt. */
+static void judge(struct batch *b, size_t i, bool bears, const char *state, bool history)
 {
 	struct delivery *d = b->items[i];
 	const struct context *x = b->context;
+	unsigned route = b->route->index;
 
-	if (receipt && mine && d->in_doubt)
-		count(x, METRIC_SETTLED, b->route->index, 1);
-	else if (receipt)
-		count(x, METRIC_DUPLICATES, b->route->index, 1);
-	else if (!bears)
-		count(x, METRIC_FORGED, b->route->index, 1);
-	/* It bears the tag and has no receipt: it appeared after the settle looked,
-	 * or it is history on its way to a `skipped` receipt. */
-	else if (d->tries < EXAMINE_TRIES) {
+	if (state && d->in_doubt && !strcmp(state, "done"))
+		count(x, METRIC_SETTLED, route, 1);
+	else if (state && d->in_doubt && !strcmp(state, "failed"))
+		count(x, METRIC_FAILED, route, 1);
+	else if (!state && !bears)
+		count(x, METRIC_FORGED, route, 1);
+	else if (state || history)
+		count(x, METRIC_DUPLICATES, route, 1);
+	else {
+		/* It appeared after the settle had looked. */
 		b->states[i] = ITEM_TAKEN;
 		return;
 	}
@@ -52,8 +55,8 @@ int batch_examine(struct batch *b, struct session *s, struct err *e)
 	}
 	for (int i = 0; res && i < PQntuples(res); i++)
 		judge(b, positions[strtoul(PQgetvalue(res, i, 0), NULL, 10) - 1],
-		      *PQgetvalue(res, i, 1) == 't', *PQgetvalue(res, i, 3) == 't',
-		      *PQgetvalue(res, i, 2) == 't');
+		      *PQgetvalue(res, i, 1) == 't',
+		      PQgetisnull(res, i, 2) ? NULL : PQgetvalue(res, i, 2), *PQgetvalue(res, i, 3) == 't');
 	PQclear(res);
 	buf_release(&ids);
 	free(positions);

@@ -101,11 +101,11 @@ static enum fault whose_fault(struct batch *b, struct session *s, struct err *e)
 	if (b->fault != FAULT_CONFIGURATION)
 		return b->fault;
 	if (conn_query(s->conn, "SAVEPOINT probe", 0, NULL, deadline, NULL, &ignored))
-		return FAULT_CONNECTION;
+		return FAULT_CONFIGURATION;
 	if (conn_query(s->conn, s->routes[b->route->index].sql.settle, 2, nothing, deadline, NULL, &ignored))
 		return FAULT_CONFIGURATION;
 	if (conn_query(s->conn, "RELEASE SAVEPOINT probe", 0, NULL, deadline, NULL, &ignored))
-		return FAULT_CONNECTION;
+		return FAULT_CONFIGURATION;
 	return FAULT_HANDLER;
 }
 
@@ -148,6 +148,7 @@ static int guard_one(struct batch *b, struct session *s, size_t i, struct err *e
 		return write_failed(b, s, i, &why, e);
 	case FAULT_TRANSACTION:
 	case FAULT_RESOURCES:
+	case FAULT_CONNECTION:	/* raised, not met: this session lives */
 		b->states[i] = ITEM_TAKEN;
 		return 0;
 	default:
@@ -166,7 +167,7 @@ static int commit(struct batch *b, struct session *s, struct err *e)
 	if (!ret)
 		ret = conn_sync(s->conn, e);
 	if (!ret)
-		ret = batch_fetch_commit(b, s, deadline, e);
+		ret = batch_fetch_commit(b, s, e);
 	if (conn_usable(s->conn)) {
 		left = conn_fetch_sync(s->conn, deadline, ret ? NULL : e);
 		ret = ret ? ret : left;
@@ -180,11 +181,18 @@ static int commit(struct batch *b, struct session *s, struct err *e)
 
 int batch_run_guarded(struct batch *b, struct session *s, struct err *e)
 {
+	int64_t enough = clock_after_ms(b->context->conf->handler_timeout_ms);
 	int ret = batch_claim(b, s, e);
 
-	for (size_t i = 0; !ret && i < b->n; i++)
-		if (b->states[i] == ITEM_OURS)
+	for (size_t i = 0; !ret && i < b->n; i++) {
+		if (b->states[i] != ITEM_OURS)
+			continue;
+		/* What is left is for the next transaction, or the next start. */
+		if (clock_now() > enough || stop_level(b->context->stop) != STOP_NONE)
+			b->states[i] = ITEM_TAKEN;
+		else
 			ret = guard_one(b, s, i, e);
+	}
 	if (!ret)
 		ret = commit(b, s, e);
 	if (ret)

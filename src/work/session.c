@@ -40,7 +40,7 @@ static int prepare_one(struct session *s, char name[24], const char *kind, unsig
 		       const char *sql, int64_t deadline, struct err *e)
 {
 	snprintf(name, 24, "%s_%u", kind, route);
-	return sql ? conn_prepare(s->conn, name, sql, deadline, e) : 0;
+	return conn_prepare(s->conn, name, sql, deadline, e);
 }
 
 /* A prepare that failed half way leaves names behind; a new one starts clean. */
@@ -63,8 +63,6 @@ int session_prepare(struct session *s, const struct route *r, int64_t deadline, 
 	ret = statements_build(&p->sql, r, s->conn, deadline, e);
 	if (!ret)
 		ret = prepare_one(s, p->settings, "settings", r->index, p->sql.settings, deadline, e);
-	if (!ret)
-		ret = prepare_one(s, p->serial, "serial", r->index, p->sql.serial, deadline, e);
 	if (!ret)
 		ret = prepare_one(s, p->claim, "claim", r->index, p->sql.claim, deadline, e);
 	if (!ret)

@@ -13,6 +13,10 @@
 /* statement_timeout strikes first; this is for a server that does not answer. */
 #define SETTLE_SLACK_MS 5000
 
+/* A COMMIT may wait for a synchronous standby.  It is never cancelled: after this
+ * the connection is given up and the strands are in doubt. */
+#define COMMIT_TIMEOUT_MS 60000
+
 int64_t batch_deadline(const struct batch *b)
 {
 	return clock_after_ms(b->context->conf->handler_timeout_ms + SETTLE_SLACK_MS);
@@ -37,6 +41,7 @@ int batch_failed(struct batch *b, enum stage stage, int ret, const struct err *e
 	if (!ret)
 		return 0;
 	bare_name(b->route->receipts, receipts, sizeof(receipts));
+	b->stage = stage;
 	b->fault = ret == STRAND_EPROTO ? FAULT_TRANSACTION : outcome_classify(stage, e, receipts);
 	return ret;
 }
@@ -48,13 +53,15 @@ int batch_send_commit(struct session *s, struct err *e)
 	return conn_send(s->conn, FAILPOINT("commit.rollback") ? "ROLLBACK" : "COMMIT", 0, NULL, e);
 }
 
-int batch_fetch_commit(struct batch *b, struct session *s, int64_t deadline, struct err *e)
+int batch_fetch_commit(struct batch *b, struct session *s, struct err *e)
 {
+	int64_t deadline = clock_after_ms(COMMIT_TIMEOUT_MS);
 	PGresult *res = NULL;
 	int ret = conn_fetch(s->conn, deadline, &res, e);
 
 	if (!ret && strcmp(PQcmdStatus(res), "COMMIT"))
 		ret = err_set(e, STRAND_EPROTO, "COMMIT was answered with %s", PQcmdStatus(res));
+	b->committed = !ret;
 	if (!ret && conn_sync_wait_cancelled(s->conn))
 		log_warning("route %s: a commit did not wait for the synchronous standby",
 			    b->route->conf->tag);
@@ -130,7 +137,7 @@ static int fetch_settle(struct batch *b, struct session *s, const size_t *positi
 	PQclear(res);
 	if (!conn_usable(s->conn))
 		return ret;
-	commit = batch_fetch_commit(b, s, deadline, ret ? &skipped : e);
+	commit = batch_fetch_commit(b, s, ret ? &skipped : e);
 	if (!ret)
 		ret = batch_failed(b, STAGE_COMMIT, commit, e);
 	if (conn_usable(s->conn)) {

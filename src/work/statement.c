@@ -30,19 +30,17 @@ static const char settings_sql[] =
 	" pg_catalog.set_config('extra_float_digits', '1', true),"
 	PINS(PIN_ON);
 
-/* The lock is one of the route's own, so two instances that were told of the
- * same strand neither wait for each other nor write anything. */
+/* The locks are the route's own, so two instances that were told of the same
+ * strand neither wait for each other nor write anything.  Of a serial route the
+ * whole route is one more lock. */
 static void build_claim(struct buf *b, const struct route *r)
 {
-	buf_addf(b, "SELECT u.n FROM pg_catalog.unnest($1::text[]) WITH ORDINALITY AS u(id, n)"
-		 " WHERE pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended(u.id, %lld))",
-		 (long long)r->lock_seed);
-}
-
-static void build_serial(struct buf *b, const struct route *r)
-{
 	if (r->conf->serial)
-		buf_addf(b, "SELECT pg_catalog.pg_advisory_xact_lock(%lld)", (long long)r->lock_seed);
+		buf_addf(b, "WITH turn AS MATERIALIZED (SELECT pg_catalog.pg_try_advisory_xact_lock(%lld) AS ours) ",
+			 (long long)r->lock_seed);
+	buf_addf(b, "SELECT u.n FROM pg_catalog.unnest($1::text[]) WITH ORDINALITY AS u(id, n)"
+		 " WHERE %spg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended(u.id, %lld))",
+		 r->conf->serial ? "(SELECT t.ours FROM turn t) AND " : "", (long long)r->lock_seed);
 }
 
 /* Strands of the array that exist, bear the tag, lack a receipt and are no
@@ -52,8 +50,7 @@ static void build_claimed(struct buf *b, const struct route *r)
 {
 	buf_addf(b,
 		 "WITH lifted AS MATERIALIZED (SELECT " PINS(PIN_OFF) "),"
-		 " live AS MATERIALIZED (SELECT r.history FROM %s r"
-		 "  WHERE r.route = %d AND r.detached_at IS NULL),"
+		 " live AS MATERIALIZED (SELECT l.history FROM %s l WHERE %s),"
 		 " claimed AS MATERIALIZED (SELECT c.n, c.id, c.s, pg_catalog.clock_timestamp() AS started_at"
 		 "  FROM (SELECT u.n, u.id, l.history,"
 		 "    (SELECT t FROM %s t WHERE t.id = u.id AND coalesce(t.tags OPERATOR(pg_catalog.@>) %s, false)) AS s,"
@@ -63,7 +60,7 @@ static void build_claimed(struct buf *b, const struct route *r)
 		 "  WHERE c.s IS DISTINCT FROM NULL AND c.state IS NULL"
 		 "   AND (c.history IS NULL OR NOT pg_catalog.pg_visible_in_snapshot((c.s).xact_id, c.history))"
 		 "   AND (SELECT count(*) FROM lifted) = 1)",
-		 r->routes, r->number, r->source, r->tag_array, r->receipts, r->number);
+		 r->routes, r->where, r->source, r->tag_array, r->receipts, r->number);
 }
 
 /* The rows flow one by one: a strand's replies are in the table before the next
@@ -126,18 +123,17 @@ static void build_examine(struct buf *b, const struct route *r)
 {
 	buf_addf(b, "SELECT u.n,"
 		 " coalesce((SELECT t.tags OPERATOR(pg_catalog.@>) %s FROM %s t WHERE t.id = u.id), false),"
-		 " (SELECT p.instance = $2::bigint FROM %s p WHERE p.route = %d"
-		 "   AND p.strand_id = strandd.receipt_key(u.id) COLLATE \"C\"),"
-		 " EXISTS (SELECT FROM %s p WHERE p.route = %d"
-		 "   AND p.strand_id = strandd.receipt_key(u.id) COLLATE \"C\")"
+		 " (SELECT CASE WHEN p.instance = $2::bigint THEN p.state ELSE 'another''s' END FROM %s p"
+		 "   WHERE p.route = %d AND p.strand_id = strandd.receipt_key(u.id) COLLATE \"C\"),"
+		 " coalesce((SELECT coalesce(pg_catalog.pg_visible_in_snapshot(t.xact_id, l.history), false)"
+		 "   FROM %s l, %s t WHERE %s AND t.id = u.id), true)"
 		 " FROM pg_catalog.unnest($1::text[]) WITH ORDINALITY AS u(id, n)",
-		 r->tag_array, r->source, r->receipts, r->number, r->receipts, r->number);
+		 r->tag_array, r->source, r->receipts, r->number, r->routes, r->source, r->where);
 }
 
 void statements_release(struct statements *s)
 {
 	free(s->settings);
-	free(s->serial);
 	free(s->claim);
 	free(s->settle);
 	free(s->fail);
@@ -166,8 +162,6 @@ int statements_build(struct statements *ret, const struct route *r, struct conn 
 	buf_init(&b);
 	buf_adds(&b, settings_sql);
 	s.settings = text_of(&b);
-	build_serial(&b, r);
-	s.serial = b.len ? text_of(&b) : NULL;
 	build_claim(&b, r);
 	s.claim = text_of(&b);
 	build_settle(&b, r, &cols);
@@ -178,8 +172,7 @@ int statements_build(struct statements *ret, const struct route *r, struct conn 
 	s.examine = text_of(&b);
 	buf_release(&b);
 	columns_release(&cols);
-	if (!s.settings || !s.claim || !s.settle || !s.fail || !s.examine ||
-	    (r->conf->serial && !s.serial)) {
+	if (!s.settings || !s.claim || !s.settle || !s.fail || !s.examine) {
 		statements_release(&s);
 		return err_set(e, STRAND_ENOMEM, "out of memory");
 	}

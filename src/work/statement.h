@@ -18,11 +18,9 @@ struct statements {
 	 * idle_in_transaction_session_timeout, $5 tag.  SET LOCAL of everything that
 	 * a handler could have overwritten, and of the planner's pins. */
 	char *settings;
-	/* No parameters: one batch of this route at a time in this database;
-	 * NULL unless the route is serial. */
-	char *serial;
 	/* $1 text[] ids.  Answers (n): the positions, from 1, that are ours until
-	 * the transaction ends.  Waits for nobody, writes nothing. */
+	 * the transaction ends; none of a serial route while another batch of it
+	 * runs.  Waits for nobody, writes nothing. */
 	char *claim;
 	/* $1 text[] ids that are ours, $2 instance.  Calls the handler strand by
 	 * strand, writes replies and `done` receipts.  Answers (n, replies,
@@ -30,8 +28,8 @@ struct statements {
 	char *settle;
 	/* $1 id, $2 instance, $3 error, $4 sqlstate: a `failed` receipt. */
 	char *fail;
-	/* $1 text[] ids, $2 instance.  Answers (n, bears the tag, has a receipt,
-	 * the receipt is ours) of what a settle left out. */
+	/* $1 text[] ids, $2 instance.  Answers (n, bears the tag, its receipt's
+	 * state or NULL or "another's", is history or of a route that is gone) of what a settle left out. */
 	char *examine;
 };
 

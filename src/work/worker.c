@@ -1,6 +1,7 @@
 #include "work/worker.h"
 
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -12,6 +13,7 @@
 #define IDLE_MS 1000
 #define AGAIN_FIRST_MS 20
 #define AGAIN_CAP_MS 5000
+#define CONTENDED_CAP_MS 500	/* another instance has it, which takes no longer than a batch */
 #define TRIES_CAP 30
 
 int worker_init(struct worker *w, const struct context *x, unsigned number)
@@ -27,13 +29,16 @@ int worker_init(struct worker *w, const struct context *x, unsigned number)
 		.stop_fd = x->stop->now.fd,
 	};
 	w->items = calloc((size_t)conf->workers_batch, sizeof(*w->items));
-	return w->items ? 0 : STRAND_ENOMEM;
+	w->trouble = calloc(x->routes->n, sizeof(*w->trouble));
+	return w->items && w->trouble ? 0 : STRAND_ENOMEM;
 }
 
 void worker_release(struct worker *w)
 {
 	free(w->items);
+	free(w->trouble);
 	w->items = NULL;
+	w->trouble = NULL;
 }
 
 /* Interruptible by the first SIGTERM. */
@@ -42,16 +47,16 @@ static void pause_ms(struct worker *w, int64_t ms)
 	(void)!event_wait(&w->context->stop->drain, clock_after_ms(ms));
 }
 
-static void put_off(struct worker *w, struct delivery *d)
+static void put_off(struct worker *w, struct delivery *d, int64_t cap_ms)
 {
 	if (d->tries < TRIES_CAP)
 		d->tries++;
-	if (again_add(&w->again, d, clock_after_ms(backoff_ms(d->tries, AGAIN_FIRST_MS, AGAIN_CAP_MS))))
+	if (again_add(&w->again, d, clock_after_ms(backoff_ms(d->tries, AGAIN_FIRST_MS, cap_ms))))
 		queue_return(w->context->queue, d);
 }
 
 /* Each item goes where its state says: done with, or to be tried again. */
-static void batch_end(struct worker *w, struct batch *b, bool committed)
+static void batch_end(struct worker *w, struct batch *b, bool ran)
 {
 	const struct context *x = w->context;
 	unsigned route = b->route->index;
@@ -61,8 +66,10 @@ static void batch_end(struct worker *w, struct batch *b, bool committed)
 		settled += b->states[i] == ITEM_SETTLED;
 		failed += b->states[i] == ITEM_FAILED;
 		if (b->states[i] == ITEM_TAKEN || b->states[i] == ITEM_OURS) {
-			contended += committed;
-			put_off(w, b->items[i]);
+			contended += ran;
+			put_off(w, b->items[i], ran ? CONTENDED_CAP_MS : AGAIN_CAP_MS);
+		} else if (b->states[i] == ITEM_GONE) {
+			queue_forget(x->queue, b->items[i]);
 		} else {
 			queue_finish(x->queue, b->items[i]);
 		}
@@ -70,32 +77,41 @@ static void batch_end(struct worker *w, struct batch *b, bool committed)
 	count(x, METRIC_SETTLED, route, settled);
 	count(x, METRIC_FAILED, route, failed);
 	count(x, METRIC_CONTENDED, route, contended);
-	count(x, METRIC_BATCHES, route, committed);
-	count(x, METRIC_ROLLBACKS, route, !committed);
-	count(x, METRIC_REPLIES, route, committed ? b->replies : 0);
-	count(x, METRIC_UNROUTED_TAGS, route, committed ? b->unrouted : 0);
+	count(x, METRIC_BATCHES, route, b->committed);
+	count(x, METRIC_ROLLBACKS, route, !ran && !b->committed);
+	count(x, METRIC_REPLIES, route, b->committed ? b->replies : 0);
+	count(x, METRIC_UNROUTED_TAGS, route, b->committed ? b->unrouted : 0);
 }
 
-/* First without guards, then, when a statement failed that a strand may be to
- * blame for, with them; between the two the statements are built anew, because
- * the tables or the handler may have changed. */
+/* Is a strand of the batch to blame?  A race or a lack of resources is, the first
+ * time, nobody's fault. */
+static bool want_guards(const struct batch *b)
+{
+	if (b->fault == FAULT_HANDLER || b->fault == FAULT_CONFIGURATION)
+		return true;
+	for (size_t i = 0; b->stage == STAGE_HANDLE && i < b->n; i++)
+		if (b->items[i]->tries)
+			return true;
+	return false;
+}
+
+/* First without guards, then with them; between the two the statements are built
+ * anew, because the tables or the handler may have changed. */
 static int attempt(struct worker *w, struct batch *b, struct session *s, struct err *e)
 {
-	int64_t deadline = clock_after_ms(w->context->conf->db_connect_timeout_ms);
-	int ret = session_prepare(s, b->route, deadline, e);
+	int64_t timeout = w->context->conf->db_connect_timeout_ms;
+	int ret = session_prepare(s, b->route, clock_after_ms(timeout), e);
 
 	if (ret)
 		return batch_failed(b, STAGE_PREPARE, ret, e);
 	ret = batch_run(b, s, e);
-	if (ret != STRAND_ESQL || !conn_usable(s->conn))
-		return ret;
-	if (b->fault != FAULT_HANDLER && b->fault != FAULT_CONFIGURATION)
+	if (b->committed || ret != STRAND_ESQL || !conn_usable(s->conn) || !want_guards(b))
 		return ret;
 	log_debug("route %s: batch rolled back (%s), once more with guards", b->route->conf->tag, e->text);
 	count(w->context, METRIC_ROLLBACKS, b->route->index, 1);
 	ret = batch_failed(b, STAGE_CLAIM, batch_rollback(s, e), e);
 	if (!ret)
-		ret = batch_failed(b, STAGE_PREPARE, session_renew(s, b->route, deadline, e), e);
+		ret = batch_failed(b, STAGE_PREPARE, session_renew(s, b->route, clock_after_ms(timeout), e), e);
 	return ret ? ret : batch_run_guarded(b, s, e);
 }
 
@@ -110,46 +126,74 @@ static void outage(struct worker *w, const struct err *e)
 	pause_ms(w, ms);
 }
 
-/* The session after a batch that did not commit: rolled back, or thrown away.
- * An earlier handler may have spoilt it, by DEALLOCATE or a statement_timeout of
- * its own, say, so it is not kept where a fresh one might do better. */
-static void clean_up(struct worker *w, struct batch *b, struct session *s, int ret, const struct err *e)
+/* The session after a batch that failed: rolled back, or thrown away.  An earlier
+ * handler may have spoilt it, by DEALLOCATE or a statement_timeout of its own, say,
+ * so at the first such fault in a row it is not kept. */
+static void clean_up(struct worker *w, struct batch *b, struct session *s, int ret, struct err *e)
 {
 	bool suspect = b->fault == FAULT_CONFIGURATION || b->fault == FAULT_RESOURCES;
+	struct outage *trouble = &w->trouble[b->route->index];
+	char what[160];
 	struct err ignored;
 
-	if (ret == STRAND_ETIMEOUT)
+	if (ret == STRAND_ETIMEOUT && b->stage != STAGE_COMMIT)
 		conn_kill(s->conn, true);
-	if (suspect || !conn_usable(s->conn) || batch_rollback(s, &ignored))
+	if (b->fault == FAULT_CONNECTION && b->stage == STAGE_HANDLE)
+		for (size_t i = 0; i < b->n; i++)
+			b->items[i]->alone = true;
+	if ((suspect && !trouble->failures) || !conn_usable(s->conn) || batch_rollback(s, &ignored))
 		connpool_discard(&w->pool, 0);
-	log_warning("route %s: batch of %zu put off: %s (%s%s%s)", b->route->conf->tag, b->n, e->text,
-		    outcome_name(b->fault), *e->sqlstate ? ", SQLSTATE " : "", e->sqlstate);
-	if (suspect)
-		pause_ms(w, AGAIN_FIRST_MS * 10);
+	if (ret == STRAND_ESTOPPED)
+		return;
+	snprintf(what, sizeof(what), "route %s: batch put off (%s%s%s)", b->route->conf->tag,
+		 outcome_name(b->fault), *e->sqlstate ? ", SQLSTATE " : "", e->sqlstate);
+	outage_failed(trouble, e, what);
 }
 
-static void work(struct worker *w, unsigned route, size_t n)
+/* One transaction for these deliveries. */
+static void work_on(struct worker *w, unsigned route, struct delivery **items, size_t n)
 {
 	const struct context *x = w->context;
 	struct batch b = { .context = x, .route = &x->routes->routes[route], .n = n,
-			   .items = w->items, .states = calloc(n, sizeof(*b.states)) };
+			   .items = items, .states = calloc(n, sizeof(*b.states)) };
 	struct session *s = NULL;
 	struct err e = { 0 };
 	int ret = b.states ? connpool_get(&w->pool, 0, &s, &e) : err_set(&e, STRAND_ENOMEM, "out of memory");
 
 	if (ret) {
 		for (size_t i = 0; i < n; i++)
-			put_off(w, w->items[i]);
+			put_off(w, items[i], AGAIN_CAP_MS);
 		free(b.states);
 		outage(w, &e);
 		return;
 	}
-	outage_over(&w->outage);
+	outage_over(&w->outage, "connected again");
 	ret = attempt(w, &b, s, &e);
 	if (ret)
 		clean_up(w, &b, s, ret, &e);
+	else
+		outage_over(&w->trouble[route], "the batch before this one was put off, this one is settled");
 	batch_end(w, &b, !ret);
 	free(b.states);
+}
+
+/* A strand whose handling cost a connection may cost the next one too, so it goes
+ * without others. */
+static void work(struct worker *w, unsigned route, size_t n)
+{
+	size_t together = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		struct delivery *d = w->items[i];
+		if (!d->alone) {
+			w->items[i] = w->items[together];
+			w->items[together++] = d;
+		}
+	}
+	if (together)
+		work_on(w, route, w->items, together);
+	for (size_t i = together; i < n; i++)
+		work_on(w, route, &w->items[i], 1);
 }
 
 void worker_run(void *arg)

@@ -18,6 +18,7 @@ struct worker {
 	struct again again;
 	struct delivery **items;	/* room for one batch */
 	struct outage outage;
+	struct outage *trouble;		/* per route: batches put off in a row */
 };
 
 int worker_init(struct worker *w, const struct context *x, unsigned number) MUST_CHECK;
