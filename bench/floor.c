@@ -111,14 +111,10 @@ static void claim(struct floor_worker *w, const struct session_route *p, const c
 
 	send_prepared(w->pg, "begin", 0, NULL);
 	send_prepared(w->pg, p->settings, 5, settings);
-	if (p->sql.serial)
-		send_prepared(w->pg, p->serial, 0, NULL);
 	send_prepared(w->pg, p->claim, 1, &ids);
 	sync_pipeline(w->pg);
 	PQclear(expect(w->pg, PGRES_COMMAND_OK));
 	PQclear(expect(w->pg, PGRES_TUPLES_OK));
-	if (p->sql.serial)
-		PQclear(expect(w->pg, PGRES_TUPLES_OK));
 	res = expect(w->pg, PGRES_TUPLES_OK);
 	if ((size_t)PQntuples(res) != n)
 		die("%d of %zu strands claimed: somebody else is at work", PQntuples(res), n);
@@ -377,7 +373,7 @@ static void connect_and_resolve(struct floor *f)
 int main(int argc, char **argv)
 {
 	static const struct argp_option options[] = {
-		{ "config", 'c', "FILE", 0, "strandd's configuration; its first route is run", 0 },
+		{ "config", 'c', "FILE", 0, "strandd's configuration; its first route, which is not serial, is run", 0 },
 		{ "workers", 'w', "N", 0, "threads (2)", 0 },
 		{ "batch", 'b', "N", 0, "strands a transaction (100)", 0 },
 		{ "listen", 'l', NULL, 0, "answer notifications until killed", 0 },
