@@ -128,10 +128,11 @@ static bool hint(struct cds_lfht_node *node)
 {
 	struct entry *entry = container_of(node, struct entry, in_set);
 
-	/* Sequentially consistent, with the full barriers of the set's removal:
-	 * either inflight_forget sees the hint, or we see the removal. */
+	/* Sequentially consistent, and liburcu's barrier because the look at the
+	 * node is liburcu's: either inflight_forget sees the hint, or we see the
+	 * removal. */
 	atomic_store_explicit(&entry->hinted, true, memory_order_seq_cst);
-	atomic_thread_fence(memory_order_seq_cst);
+	cmm_smp_mb();
 	return !cds_lfht_is_node_deleted(node);
 }
 
@@ -326,7 +327,7 @@ struct entry *inflight_forget(struct inflight *f, struct entry *entry)
 	if (was_hinted(entry))
 		return entry;
 	leave_set(f, entry);
-	atomic_thread_fence(memory_order_seq_cst);
+	cmm_smp_mb();	/* see hint */
 	/* Its reservation passes on; without memory, or when the strand is in the
 	 * set again by another's offer, it is given back. */
 	if (!was_hinted(entry) || add_reserved(f, hash(f, &k), &k, d->high, &next) != QUEUE_ADDED)

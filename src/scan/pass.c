@@ -187,6 +187,7 @@ static int take_snapshot(struct scanner *s, struct snapshot *ret, struct err *e)
 	return code;
 }
 
+/* STRAND_ENOENT, without text, when the route is not attached (any more). */
 static int read_position(struct scanner *s, unsigned route, uint64_t *ret, struct err *e)
 {
 	const struct route *r = &s->context->routes->routes[route];
@@ -202,8 +203,10 @@ static int read_position(struct scanner *s, unsigned route, uint64_t *ret, struc
 		return code;
 	if (PQntuples(res))
 		*ret = strtoull(PQgetvalue(res, 0, 0), NULL, 10);
+	else
+		code = STRAND_ENOENT;
 	PQclear(res);
-	return 0;
+	return code;
 }
 
 static void set_range(struct scan_pass *p, uint64_t from, uint64_t to)
@@ -285,6 +288,11 @@ int pass_run(struct scanner *s, unsigned route, struct err *e)
 
 	if (!ret && !sr->running)
 		ret = begin(s, route, e);
+	if (ret == STRAND_ENOENT) {
+		/* Detached: if it is attached again, it starts anew. */
+		sr->seen = false;
+		return 0;
+	}
 	while (!ret) {
 		if (stop_level(s->context->stop) != STOP_NONE)
 			return err_set(e, STRAND_ESTOPPED, "told to stop");

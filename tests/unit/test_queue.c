@@ -330,6 +330,34 @@ START_TEST(returned_goes_to_the_end_and_stays_in_flight)
 }
 END_TEST
 
+START_TEST(forgotten_unless_offered_again)
+{
+	struct delivery *d;
+	unsigned route;
+	char id[32];
+
+	offer(0, "a", false);
+	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
+	queue_forget(q, d);
+	queue_leave(q, route);
+	ck_assert_uint_eq(queue_in_flight(q), 0);
+
+	offer(0, "b", true);
+	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
+	ck_assert_int_eq(offer(0, "b", false), QUEUE_DUPLICATE);
+	queue_forget(q, d);
+	queue_leave(q, route);
+	ck_assert_uint_eq(queue_depth(q, 0), 1);
+	/* an offer before it was taken is not one since */
+	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
+	ck_assert_str_eq(d->id, "b");
+	queue_forget(q, d);
+	queue_leave(q, route);
+	ck_assert_uint_eq(queue_in_flight(q), 0);
+	ck_assert_uint_eq(take_one(id, &route), 0);
+}
+END_TEST
+
 START_TEST(a_capped_route_is_passed_over)
 {
 	static const unsigned caps[] = { 1, 0, 2 };
@@ -624,6 +652,7 @@ int main(void)
 	tcase_add_test(t, a_batch_is_of_one_route_and_lane);
 	tcase_add_test(t, routes_take_turns);
 	tcase_add_test(t, returned_goes_to_the_end_and_stays_in_flight);
+	tcase_add_test(t, forgotten_unless_offered_again);
 	tcase_add_test(t, a_capped_route_is_passed_over);
 	tcase_add_test(t, waiting_ends_with_work_deadline_or_stop);
 	tcase_add_test(t, a_capped_route_wakes_nobody);
