@@ -127,13 +127,16 @@ static int match_in_add(struct cds_lfht_node *node, const void *arg)
 static bool hint(struct cds_lfht_node *node)
 {
 	struct entry *entry = container_of(node, struct entry, in_set);
+	bool there;
 
 	/* Sequentially consistent, and liburcu's barrier because the look at the
 	 * node is liburcu's: either inflight_forget sees the hint, or we see the
 	 * removal. */
 	atomic_store_explicit(&entry->hinted, true, memory_order_seq_cst);
 	cmm_smp_mb();
-	return !cds_lfht_is_node_deleted(node);
+	there = !cds_lfht_is_node_deleted(node);
+	HANDOVER_GIVE(entry);	/* to who frees it after our read-side section */
+	return there;
 }
 
 static bool present(struct inflight *f, unsigned long h, const struct set_key *k)
