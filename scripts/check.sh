@@ -33,8 +33,8 @@ usage: scripts/check.sh [--full] [LANE...]
 with --full also
   distcheck    make distcheck
   long         integration tests marked long
-  thread-all   the complete integration tests with ThreadSanitizer
-  address-all  the complete integration tests with the other two
+  thread-all   all integration tests but the long ones with ThreadSanitizer
+  address-all  the same with the other two
 END
 }
 
@@ -230,13 +230,13 @@ lane_long()
 lane_thread-all()
 {
 	build_thread || return
-	integration_tests thread '' 3600 "${thread_options[@]}"
+	integration_tests thread 'not long' 3600 "${thread_options[@]}"
 }
 
 lane_address-all()
 {
 	build_address || return
-	integration_tests address '' 3600 "${address_options[@]}"
+	integration_tests address 'not long' 3600 "${address_options[@]}"
 }
 
 # --- all --------------------------------------------------------------------
