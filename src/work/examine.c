@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/failpoint.h"
 
 #define EXAMINE_TIMEOUT_MS 10000
 
@@ -60,5 +61,7 @@ int batch_examine(struct batch *b, struct session *s, struct err *e)
 	PQclear(res);
 	buf_release(&ids);
 	free(positions);
+	if (!ret && n && FAILPOINT("batch.judged"))
+		ret = err_set(e, STRAND_ECONN, "failpoint batch.judged");
 	return batch_failed(b, STAGE_CLAIM, ret, e);
 }
