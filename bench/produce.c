@@ -73,7 +73,7 @@ static void send_insert(struct producer *p)
 	p->busy = true;
 }
 
-static void read_writer(struct producer *p)
+static void read_writer(struct producer *p, int64_t now)
 {
 	PGresult *res;
 
@@ -88,13 +88,12 @@ static void read_writer(struct producer *p)
 		if (PQresultStatus(res) != PGRES_COMMAND_OK)
 			die("INSERT", PQresultErrorMessage(res));
 		PQclear(res);
-		p->times[p->committed++].committed = clock_now() - p->start;
+		p->times[p->committed++].committed = now;
 	}
 }
 
-static void read_listener(struct producer *p)
+static void read_listener(struct producer *p, int64_t now)
 {
-	int64_t now = clock_now() - p->start;
 	PGnotify *note;
 
 	if (!PQconsumeInput(p->listener))
@@ -122,8 +121,10 @@ static void run(struct producer *p)
 	p->start = clock_now();
 	for (int i = 0; i < p->args.strands; i++)
 		p->times[i].due = i * gap;
-	while (p->answered < p->args.strands && clock_now() < give_up) {
+	/* The last reply may be here before the last INSERT's own answer. */
+	while ((p->answered < p->args.strands || p->busy) && clock_now() < give_up) {
 		struct timespec wait = { .tv_sec = 1 };
+		int64_t now;
 
 		if (!p->busy && p->sent < p->args.strands) {
 			int64_t left = p->start + p->times[p->sent].due - clock_now();
@@ -139,10 +140,11 @@ static void run(struct producer *p)
 		/* To the nanosecond: poll's millisecond is half of the rate's gap. */
 		if (ppoll(fds, 2, &wait, NULL) <= 0)
 			continue;
+		now = clock_now() - p->start;
 		if (fds[1].revents)
-			read_listener(p);
+			read_listener(p, now);
 		if (fds[0].revents)
-			read_writer(p);
+			read_writer(p, now);
 	}
 }
 
