@@ -204,6 +204,8 @@ size_t queue_take(struct queue *q, struct delivery **out, size_t max, unsigned *
 			for (size_t k = 0; k < n; k++)
 				inflight_taken(inflight_entry(out[k]));
 			*ret_route = route;
+			/* The wake of a later offer may have gone to us. */
+			wake_if_work(q);
 			return n;
 		}
 	}
