@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "queue/siphash.h"
 
 #define BUCKETS 32768
@@ -77,7 +76,7 @@ static enum queue_answer add(struct mutex_queue *q, unsigned route, const char *
 		return QUEUE_FULL;
 	memcpy(item->id, id, id_len);
 	item->delivery = (struct delivery){ .route = route, .high = high, .id = item->id,
-					    .id_len = id_len, .offered_at = clock_now() };
+					    .id_len = id_len };
 	*at = item;
 	*lane->end = item;
 	lane->end = &item->next_in_lane;

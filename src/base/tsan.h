@@ -10,8 +10,7 @@
  * what was done to the memory before any GIVE is seen after the TAKE.
  *
  * OPAQUE stands around a call into liburcu that allocates what a thread of
- * liburcu frees.  Only the library's own memory is touched in between; a
- * callback of ours that runs inside ends it for its duration.
+ * liburcu frees.  Only the library's own memory is touched in between.
  *
  * In other builds all of them evaluate their argument and do nothing.
  */

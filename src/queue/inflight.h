@@ -23,7 +23,6 @@
 #include <urcu/rculfhash.h>
 
 #include "base/err.h"
-#include "base/event.h"
 #include "queue/lane.h"
 #include "queue/queue.h"
 #include "queue/siphash.h"
@@ -36,6 +35,7 @@ struct entry {
 	struct lane_node first;		/* its place in a lane when offered */
 	struct delivery delivery;
 	_Atomic bool hinted;		/* offered again since it was taken */
+	bool parity;			/* of its route's epoch when it was offered */
 	char id[];
 };
 
@@ -43,12 +43,15 @@ struct inflight {
 	struct cds_lfht *set;
 	struct siphash_key key;
 	size_t max_entries, max_per_route, max_bytes;
-	_Atomic size_t *on_route;	/* entries of each route */
-	struct event room;
+	struct inflight_route *routes;
 	_Alignas(64) _Atomic size_t entries;
 	_Atomic size_t bytes;
-	_Atomic size_t refused;	/* the longest id lately refused for its bytes */
-	_Atomic size_t wanted;	/* signal `room` when fewer entries are in flight; 0: nobody waits */
+};
+
+/* Entries of one route, by the parity of the epoch in which they were offered. */
+struct inflight_route {
+	_Atomic size_t entries[2];
+	_Atomic bool parity;	/* of the present epoch */
 };
 
 /* `max_per_route` 0: no bound of a route's own. */
@@ -78,9 +81,8 @@ size_t inflight_count(const struct inflight *f);
  * QUEUE_DUPLICATE and then reads 0 knows that the other one is finished. */
 size_t inflight_count_on(const struct inflight *f, unsigned route);
 
-/* One thread at a time sleeps until fewer than `entries` (0 counts as 1) are in
- * flight, their ids take no more than that share of the bytes, and an id that
- * was refused for its length fits. */
-int inflight_wait_room(struct inflight *f, size_t entries, int64_t deadline, int stop_fd);
+/* See queue_epoch_begin and queue_epoch_over. */
+bool inflight_epoch_begin(struct inflight *f, unsigned route);
+bool inflight_epoch_over(const struct inflight *f, unsigned route);
 
 #endif

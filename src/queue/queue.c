@@ -221,6 +221,8 @@ void queue_forget(struct queue *q, struct delivery *d)
 {
 	struct entry *entry = inflight_entry(d), *left = inflight_forget(&q->inflight, entry);
 
+	if (left)
+		left->delivery.counted = true;
 	if (left == entry) {
 		queue_return(q, d);
 	} else if (left) {
@@ -269,11 +271,6 @@ int queue_wait(struct queue *q, unsigned worker, int64_t deadline, int stop_fd)
 	}
 }
 
-int queue_wait_room(struct queue *q, size_t entries, int64_t deadline, int stop_fd)
-{
-	return inflight_wait_room(&q->inflight, entries, deadline, stop_fd);
-}
-
 size_t queue_in_flight(const struct queue *q)
 {
 	return inflight_count(&q->inflight);
@@ -282,6 +279,16 @@ size_t queue_in_flight(const struct queue *q)
 size_t queue_in_flight_on(const struct queue *q, unsigned route)
 {
 	return inflight_count_on(&q->inflight, route);
+}
+
+bool queue_epoch_begin(struct queue *q, unsigned route)
+{
+	return inflight_epoch_begin(&q->inflight, route);
+}
+
+bool queue_epoch_over(const struct queue *q, unsigned route)
+{
+	return inflight_epoch_over(&q->inflight, route);
 }
 
 size_t queue_depth(const struct queue *q, unsigned route)

@@ -10,8 +10,7 @@
  * queue_new, queue_free the main thread, with no other thread inside.  Every caller is a
  * registered liburcu reader, the main thread too, and not inside a read-side
  * section.
- * No call blocks except queue_wait and queue_wait_room, which take deadlines;
- * when more than 4 MiB of finished deliveries wait for their grace period,
+ * No call blocks except queue_wait, which takes a deadline; when more than 4 MiB of finished deliveries wait for their grace period,
  * queue_finish waits with them, some milliseconds, so that memory is bounded.
  */
 #ifndef STRANDD_QUEUE_QUEUE_H
@@ -66,16 +65,22 @@ void queue_return(struct queue *q, struct delivery *d);	/* to the end of its lan
  * `stop_fd` (-1: none) is readable.  STRAND_OK, STRAND_ETIMEOUT, STRAND_ESTOPPED. */
 int queue_wait(struct queue *q, unsigned worker, int64_t deadline, int stop_fd);
 
-/* The scanner (one thread) sleeps until fewer than `entries` are in flight, with
- * no more than that share of the bytes, and an id that was refused for its
- * length fits. */
-int queue_wait_room(struct queue *q, size_t entries, int64_t deadline, int stop_fd);
-
 size_t queue_in_flight(const struct queue *q);			/* queued and running, all routes */
 
 /* The same for one route.  Who offered (and was answered ADDED or DUPLICATE) and
  * then reads 0 knows that all of its offers are finished. */
 size_t queue_in_flight_on(const struct queue *q, unsigned route);
+
+/* Epochs of one route, to learn when everything offered so far is finished while
+ * new offers keep coming: as in epoch-based reclamation, two are told apart, and
+ * the next one begins only when the one before the present is over.  One thread
+ * (the scanner) calls both.
+ * begin: false, and nothing done, when the last one is not over yet; else all
+ * offers that this thread made before, and those of others that it was answered
+ * QUEUE_DUPLICATE for, belong to the epoch that now ends.
+ * over: every delivery of the epochs before the present one is finished. */
+bool queue_epoch_begin(struct queue *q, unsigned route);
+bool queue_epoch_over(const struct queue *q, unsigned route);
 
 size_t queue_depth(const struct queue *q, unsigned route);	/* queued on one route */
 

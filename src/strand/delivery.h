@@ -15,9 +15,9 @@ struct delivery {
 	unsigned route;		/* index in the daemon's route table */
 	bool high;		/* bears priority:high, as announced */
 	bool in_doubt;		/* a COMMIT that held it had no answer */
+	bool counted;		/* the hint that it stands for was counted as a duplicate already */
 	bool alone;		/* a connection was lost while it was handled: no batch mates */
 	unsigned tries;		/* how often it was put off; its worker's own */
-	int64_t offered_at;	/* clock_now() */
 	size_t id_len;
 	char *id;		/* NUL-terminated strand id, at most 1 GB, mostly 15 bytes */
 };

@@ -22,9 +22,9 @@ static void judge(struct batch *b, size_t i, bool bears, const char *state, bool
 	else if (state && d->in_doubt && !strcmp(state, "failed"))
 		count(x, METRIC_FAILED, route, 1);
 	else if (!state && !bears)
-		count(x, METRIC_FORGED, route, 1);
+		count(x, METRIC_FORGED, route, !d->counted);
 	else if (state || history)
-		count(x, METRIC_DUPLICATES, route, 1);
+		count(x, METRIC_DUPLICATES, route, !d->counted);
 	else {
 		/* It appeared after the settle had looked. */
 		b->states[i] = ITEM_TAKEN;

@@ -95,14 +95,15 @@ GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA test TO strandd_service;
 
 
 def wait_until(fn, timeout=10.0, interval=0.02, what=None):
-    """Calls fn until it returns something true, and returns that."""
+    """Calls fn until it returns something true, and returns that; `what` names it
+    in the error, a function of it at that moment."""
     end = time.monotonic() + timeout
     while True:
         value = fn()
         if value:
             return value
         if time.monotonic() > end:
-            raise AssertionError(f"not within {timeout} s: {what or fn}; last value {value!r}")
+            raise AssertionError(f"not within {timeout} s: {what() if callable(what) else what or fn}; last value {value!r}")
         time.sleep(interval)
 
 

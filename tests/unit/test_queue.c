@@ -108,7 +108,7 @@ START_TEST(gives_back_what_was_offered_in_order)
 	for (int i = 0; i < 7; i++) {
 		snprintf(id, sizeof(id), "AD_%d", i);
 		ck_assert_str_eq(out[i]->id, id);
-		ck_assert(!out[i]->high && !out[i]->in_doubt && out[i]->offered_at > 0);
+		ck_assert(!out[i]->high && !out[i]->in_doubt);
 		queue_finish(q, out[i]);
 	}
 	queue_leave(q, 1);
@@ -193,11 +193,9 @@ START_TEST(an_id_longer_than_the_bound_goes_alone)
 
 	ck_assert_int_eq(queue_offer(q, 0, id, 10, false), QUEUE_ADDED);
 	ck_assert_int_eq(queue_offer(q, 0, id, 1500, false), QUEUE_FULL);
-	ck_assert_int_eq(queue_wait_room(q, 50, clock_after_ms(10), -1), STRAND_ETIMEOUT);
 	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
 	queue_finish(q, d);
 	queue_leave(q, route);
-	ck_assert_int_eq(queue_wait_room(q, 50, clock_after_ms(LONG_MS), -1), 0);
 	ck_assert_int_eq(queue_offer(q, 0, id, 1500, false), QUEUE_ADDED);
 	ck_assert_int_eq(queue_offer(q, 0, id, 1, false), QUEUE_FULL);
 	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
@@ -492,44 +490,62 @@ START_TEST(work_wakes_a_sleeper)
 }
 END_TEST
 
-START_TEST(room_ends_with_room_deadline_or_stop)
+/* An offer that is answered DUPLICATE belongs with what it doubles. */
+START_TEST(an_epoch_is_over_when_its_offers_are_finished)
 {
-	struct event stop;
+	struct delivery *first, *d;
+	unsigned route;
+	char id[32];
 
-	ck_assert_int_eq(event_init(&stop), 0);
+	ck_assert(queue_epoch_over(q, 0));
 	offer(0, "a", false);
 	offer(0, "b", false);
-	ck_assert_int_eq(queue_wait_room(q, 3, clock_after_ms(LONG_MS), -1), 0);
-	ck_assert_int_eq(queue_wait_room(q, 2, clock_after_ms(20), stop.fd), STRAND_ETIMEOUT);
-	event_signal(&stop);
-	ck_assert_int_eq(queue_wait_room(q, 2, clock_after_ms(LONG_MS), stop.fd), STRAND_ESTOPPED);
-	event_release(&stop);
+	ck_assert_uint_eq(queue_take(q, &first, 1, &route), 1);
+	ck_assert(queue_epoch_begin(q, 0));
+	ck_assert(!queue_epoch_over(q, 0));
+	ck_assert(queue_epoch_over(q, 1));
+	offer(0, "b", false);
+	offer(0, "c", false);
+	ck_assert(!queue_epoch_begin(q, 0));
+	queue_return(q, first);	/* behind b and c, and still of the old epoch */
+	queue_leave(q, route);
+	ck_assert(take_one(id, &route));
+	ck_assert_str_eq(id, "b");
+	ck_assert(take_one(id, &route));
+	ck_assert_str_eq(id, "c");
+	ck_assert(!queue_epoch_over(q, 0));
+	offer(0, "d", false);
+	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
+	ck_assert_str_eq(d->id, "a");
+	queue_finish(q, d);
+	queue_leave(q, route);
+	ck_assert(queue_epoch_over(q, 0));	/* d is of the new one */
+	ck_assert(queue_epoch_begin(q, 0));
+	ck_assert(!queue_epoch_over(q, 0));
+	ck_assert(take_one(id, &route));
+	ck_assert(queue_epoch_over(q, 0));
 }
 END_TEST
 
-/* Few and long ids fill the queue as well: who waits must not turn in a circle. */
-START_TEST(room_is_also_of_bytes)
+/* A strand that was not there yet when it was looked for keeps its epoch open
+ * while it is looked for again. */
+START_TEST(a_forgotten_one_that_was_offered_again_keeps_its_epoch)
 {
-	static const char id[1000];
 	struct delivery *d;
 	unsigned route;
 
-	ck_assert_int_eq(queue_offer(q, 0, id, 400, false), QUEUE_ADDED);
-	ck_assert_int_eq(queue_offer(q, 0, id, 401, false), QUEUE_ADDED);
-	ck_assert_int_eq(queue_wait_room(q, 50, clock_after_ms(10), -1), STRAND_ETIMEOUT);	/* 801 of 500 */
-	ck_assert_int_eq(queue_wait_room(q, 90, clock_after_ms(LONG_MS), -1), 0);		/* of 900 */
+	offer(0, "a", false);
 	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
-	queue_finish(q, d);
+	ck_assert(queue_epoch_begin(q, 0));
+	offer(0, "a", false);
+	queue_forget(q, d);
 	queue_leave(q, route);
-	ck_assert_int_eq(queue_wait_room(q, 50, clock_after_ms(LONG_MS), -1), 0);
-
-	ck_assert_int_eq(queue_offer(q, 0, id, 600, false), QUEUE_FULL);	/* 401 and 600 */
-	ck_assert_int_eq(queue_wait_room(q, 50, clock_after_ms(10), -1), STRAND_ETIMEOUT);
+	ck_assert(!queue_epoch_over(q, 0));
 	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
-	queue_finish(q, d);
+	ck_assert(d->counted);
+	queue_forget(q, d);
 	queue_leave(q, route);
-	ck_assert_int_eq(queue_wait_room(q, 50, clock_after_ms(LONG_MS), -1), 0);
-	ck_assert_int_eq(queue_offer(q, 0, id, 600, false), QUEUE_ADDED);
+	ck_assert(queue_epoch_over(q, 0));
 }
 END_TEST
 
@@ -657,8 +673,8 @@ int main(void)
 	tcase_add_test(t, waiting_ends_with_work_deadline_or_stop);
 	tcase_add_test(t, a_capped_route_wakes_nobody);
 	tcase_add_loop_test(t, work_wakes_a_sleeper, 0, 3);
-	tcase_add_test(t, room_ends_with_room_deadline_or_stop);
-	tcase_add_test(t, room_is_also_of_bytes);
+	tcase_add_test(t, an_epoch_is_over_when_its_offers_are_finished);
+	tcase_add_test(t, a_forgotten_one_that_was_offered_again_keeps_its_epoch);
 	tcase_add_test(t, freeing_takes_what_is_left);
 #if !SANITIZED
 	tcase_add_test(t, a_full_queue_is_small);

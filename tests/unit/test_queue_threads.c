@@ -55,7 +55,6 @@ static _Atomic unsigned char *taken;	/* of each producer's numbers */
 static struct event all_done;
 static bool with_returns;
 
-/* One thread alone may wait for room; the second one tries again. */
 static void produce(unsigned me)
 {
 	for (unsigned i = 0; i < per_producer; i++) {
@@ -63,12 +62,8 @@ static void produce(unsigned me)
 		size_t len = (size_t)snprintf(id, sizeof(id), "%u-%u", me, i);
 		enum queue_answer answer;
 
-		while ((answer = queue_offer(q, i % ROUTES, id, len, i % 7 == 0)) == QUEUE_FULL) {
-			if (me == 0)
-				MUST(queue_wait_room(q, 50, clock_after_ms(LONG_MS), -1) == 0);
-			else
-				sleep_us(200);
-		}
+		while ((answer = queue_offer(q, i % ROUTES, id, len, i % 7 == 0)) == QUEUE_FULL)
+			sleep_us(200);
 		MUST(answer == QUEUE_ADDED);
 	}
 }
@@ -577,34 +572,56 @@ START_TEST(a_wake_spent_on_one_who_stops_is_passed_on)
 }
 END_TEST
 
-/* --- room ---------------------------------------------------------------- */
+/* --- epochs --------------------------------------------------------------- */
 
-static void drain_slowly(unsigned me)
+static _Atomic unsigned finished_below;	/* every number below it, and by one worker in order */
+
+static void finish_in_order(unsigned me)
 {
-	struct delivery *out[1];
-	unsigned route;
-
 	(void)me;
-	while (queue_take(q, out, 1, &route)) {
-		finish_all(out, 1, route);
-		sleep_us(20);
+	while (!atomic_load(&stopping) || queue_in_flight(q)) {
+		struct delivery *out[BATCH];
+		unsigned route;
+		size_t n = queue_take(q, out, BATCH, &route);
+
+		for (size_t i = 0; i < n; i++) {
+			atomic_store(&finished_below, (unsigned)strtoul(out[i]->id, NULL, 10) + 1);
+			queue_finish(q, out[i]);
+		}
+		if (n)
+			queue_leave(q, route);
 	}
 }
 
-START_TEST(room_is_told_in_time)
+/* What this thread offered before an epoch's begin is finished when it is over. */
+START_TEST(an_epoch_ends_after_its_offers)
 {
 	struct crew worker;
-	char id[32];
+	unsigned epochs = 0, before = 0;
+	bool begun = false;
 
-	open_queue(NULL, 1000);
-	for (unsigned i = 0; i < 1000; i++)
-		ck_assert_int_eq(queue_offer(q, 0, id, (size_t)snprintf(id, sizeof(id), "%u", i), false),
-				 QUEUE_ADDED);
-	crew_start(&worker, 1, drain_slowly);
-	for (size_t room = 900; room; room -= 100) {
-		ck_assert_int_eq(queue_wait_room(q, room, clock_after_ms(LONG_MS), -1), 0);
-		ck_assert_uint_lt(queue_in_flight(q), room);
+	atomic_store(&finished_below, 0);
+	open_queue(NULL, 100);
+	crew_start(&worker, 1, finish_in_order);
+	for (unsigned i = 0; i < scaled(200000) || begun; i++) {
+		char id[32];
+		size_t len = (size_t)snprintf(id, sizeof(id), "%u", i);
+
+		while (queue_offer(q, 0, id, len, false) == QUEUE_FULL)
+			sleep_us(20);
+		if (begun && queue_epoch_over(q, 0)) {
+			ck_assert_uint_ge(atomic_load(&finished_below), before);
+			begun = false;
+			epochs++;
+		}
+		if (!begun && i < scaled(200000)) {
+			ck_assert(queue_epoch_begin(q, 0));
+			before = i + 1;
+			begun = true;
+		}
 	}
+	ck_assert_uint_gt(epochs, 0);
+	atomic_store(&stopping, true);
 	crew_join(&worker);
 	close_queue();
 }
@@ -636,7 +653,7 @@ int main(void)
 	tcase_add_test(t, two_offers_reach_two_workers);
 	tcase_add_test(t, a_wake_spent_on_one_who_leaves_is_not_lost);
 	tcase_add_test(t, a_wake_spent_on_one_who_stops_is_passed_on);
-	tcase_add_test(t, room_is_told_in_time);
+	tcase_add_test(t, an_epoch_ends_after_its_offers);
 	suite_add_tcase(s, t);
 	return run_suite(s);
 }
