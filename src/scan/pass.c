@@ -15,25 +15,26 @@
 /* A page is bounded by the rows that it reads, not by those that it finds, so
  * that no statement is long; ties share a page because the key (xact_id, hash of
  * the id) need not be unique.  (The id itself may be too long for an index.)
- * The last row of the answer has no id: it tells how far the page went. */
+ * The last row of the answer has no id: it tells how far the page went, and how
+ * many rows it read. */
 static void build_page(struct buf *b, const struct route *r, int rows, bool high)
 {
 	buf_addf(b,
-		 "WITH page AS MATERIALIZED (SELECT t.xact_id, pg_catalog.hashtextextended(t.id, 0) AS h, t.id,"
+		 "WITH live AS MATERIALIZED (SELECT l.history FROM %s l WHERE %s),"
+		 " page AS MATERIALIZED (SELECT t.xact_id, pg_catalog.hashtextextended(t.id, 0) AS h, t.id,"
 		 "  coalesce(t.tags OPERATOR(pg_catalog.@>) %s, false) AS bears,"
 		 "  coalesce(t.tags OPERATOR(pg_catalog.@>) '[\"priority:high\"]', false) AS high FROM %s t"
 		 "  WHERE (t.xact_id, pg_catalog.hashtextextended(t.id, 0)) >= ($1::pg_catalog.xid8, $2::bigint)"
 		 "   AND t.xact_id < $3::pg_catalog.xid8%s"
 		 "  ORDER BY t.xact_id, pg_catalog.hashtextextended(t.id, 0) FETCH FIRST %d ROWS WITH TIES)"
-		 " SELECT p.xact_id, p.h, p.id, p.high, 0 FROM page p,"
-		 "  (SELECT l.history FROM %s l WHERE %s) l"
+		 " SELECT p.id, p.high, NULL, NULL, NULL FROM page p, live l"
 		 "  WHERE p.bears AND (l.history IS NULL OR NOT pg_catalog.pg_visible_in_snapshot(p.xact_id, l.history))"
 		 "   AND (SELECT c.state FROM %s c WHERE c.route = %d"
 		 "    AND c.strand_id = strandd.receipt_key(p.id) COLLATE \"C\") IS NULL"
-		 " UNION ALL (SELECT p.xact_id, p.h, NULL, NULL, (SELECT count(*) FROM page)"
+		 " UNION ALL (SELECT NULL, NULL, p.xact_id, p.h, (SELECT count(*) FROM page)"
 		 "  FROM page p ORDER BY p.xact_id DESC, p.h DESC LIMIT 1)",
-		 r->tag_array, r->source, high ? " AND t.tags OPERATOR(pg_catalog.@>) '[\"priority:high\"]'" : "",
-		 rows, r->routes, r->where, r->receipts, r->number);
+		 r->routes, r->where, r->tag_array, r->source, high ? " AND t.tags OPERATOR(pg_catalog.@>) '[\"priority:high\"]'" : "",
+		 rows, r->receipts, r->number);
 }
 
 static void page_name(char name[24], unsigned route, bool high)
@@ -114,8 +115,8 @@ static int offer_page(struct scanner *s, unsigned route, const PGresult *page)
 	int last = PQntuples(page) - 1;
 
 	for (int i = 0; i < last; i++)
-		if (queue_offer(x->queue, route, PQgetvalue(page, i, 2), (size_t)PQgetlength(page, i, 2),
-				*PQgetvalue(page, i, 3) == 't') == QUEUE_FULL)
+		if (queue_offer(x->queue, route, PQgetvalue(page, i, 0), (size_t)PQgetlength(page, i, 0),
+				*PQgetvalue(page, i, 1) == 't') == QUEUE_FULL)
 			return STRAND_EFULL;
 	count(x, METRIC_SCAN_FOUND, route, (uint64_t)last);
 	return 0;
@@ -132,8 +133,8 @@ static void move_on(struct scanner *s, unsigned route, const PGresult *page)
 		p->from = p->to;
 		return;
 	}
-	p->from = strtoull(PQgetvalue(page, last, 0), NULL, 10);
-	hash = strtoll(PQgetvalue(page, last, 1), NULL, 10);
+	p->from = strtoull(PQgetvalue(page, last, 2), NULL, 10);
+	hash = strtoll(PQgetvalue(page, last, 3), NULL, 10);
 	p->from += hash == INT64_MAX;
 	p->hash = hash == INT64_MAX ? INT64_MIN : hash + 1;
 }
@@ -148,7 +149,8 @@ static int one_page(struct scanner *s, unsigned route, struct err *e)
 	if (PQntuples(page)) {
 		uint64_t rows = strtoull(PQgetvalue(page, PQntuples(page) - 1, 4), NULL, 10);
 		count(s->context, METRIC_SCAN_ROWS, route, rows);
-		s->routes[route].rows += rows;
+		if (rows)
+			s->routes[route].read_to = s->routes[route].pass.now.xmax;
 		ret = offer_page(s, route, page);
 	}
 	if (!ret)
@@ -234,6 +236,9 @@ static int begin(struct scanner *s, unsigned route, struct err *e)
 	/* Lowered by an operator who wants delivered what was there already. */
 	if (!sr->seen || position < sr->position)
 		sr->full = true;
+	/* What was known to be settled said nothing about what is asked for now. */
+	if (sr->full)
+		sr->settled = sr->pending = 0;
 	sr->position = position;
 	sr->pass = (struct scan_pass){ .now = now, .high = sr->full };
 	set_range(&sr->pass, sr->full ? position : 0, sr->full ? now.xmax : 0);
@@ -268,6 +273,16 @@ static bool next_range(struct scan_route *sr)
 	return news;
 }
 
+static void note_settled(struct scanner *s, unsigned route)
+{
+	struct scan_route *sr = &s->routes[route];
+
+	if (sr->pending && queue_epoch_over(s->context->queue, route)) {
+		sr->settled = sr->pending;
+		sr->pending = 0;
+	}
+}
+
 static void end(struct scanner *s, unsigned route)
 {
 	struct scan_route *sr = &s->routes[route];
@@ -278,6 +293,9 @@ static void end(struct scanner *s, unsigned route)
 	sr->running = false;
 	sr->seen = true;
 	sr->full = false;
+	note_settled(s, route);
+	if (!sr->pending && queue_epoch_begin(s->context->queue, route))
+		sr->pending = sr->since.xmin;
 	count(s->context, METRIC_SCAN_PASSES, route, 1);
 }
 
@@ -325,10 +343,11 @@ int pass_record_position(struct scanner *s, unsigned route, struct err *e)
 	PGresult *res;
 	int ret;
 
-	if (sr->running || !sr->seen || !sr->rows || sr->since.xmin <= sr->position ||
-	    queue_in_flight_on(s->context->queue, route))
+	note_settled(s, route);
+	/* A database where others write moves on without us: no news, no writing. */
+	if (!sr->seen || sr->settled <= sr->position || sr->position >= sr->read_to)
 		return 0;
-	snprintf(position, sizeof(position), "%" PRIu64, sr->since.xmin);
+	snprintf(position, sizeof(position), "%" PRIu64, sr->settled);
 	snprintf(before, sizeof(before), "%" PRIu64, sr->position);
 	buf_init(&sql);
 	/* Only from the value that this thread knows: another one was set by an
@@ -340,10 +359,8 @@ int pass_record_position(struct scanner *s, unsigned route, struct err *e)
 	buf_release(&sql);
 	if (ret)
 		return ret;
-	if (!strcmp(PQcmdTuples(res), "1")) {
-		sr->position = sr->since.xmin;
-		sr->rows = 0;
-	}
+	if (!strcmp(PQcmdTuples(res), "1"))
+		sr->position = sr->settled;
 	PQclear(res);
 	sr->recorded_at = clock_now();
 	return 0;

@@ -13,8 +13,10 @@ int pass_run(struct scanner *s, unsigned route, struct err *e) MUST_CHECK;
 /* Forgets a pass that waits for room: the next one begins anew. */
 void pass_abandon(struct scanner *s, unsigned route);
 
-/* Records, when everything below it is settled and no pass waits, the least xact_id that may still
- * lack a receipt: where a later start begins. */
+/* Records the least xact_id that may still lack a receipt, as far as it is known:
+ * where a later start begins.  A pass has offered all that lies below its
+ * snapshot's xmin; that is settled when the epoch of the queue that ended with the
+ * pass is over. */
 int pass_record_position(struct scanner *s, unsigned route, struct err *e) MUST_CHECK;
 
 #endif

@@ -80,7 +80,7 @@ static int connect_scanner(struct scanner *s, struct err *e)
 		s->routes[i].prepared = false;
 		s->routes[i].next_at = 0;
 		s->routes[i].seen = false;
-		s->routes[i].rows = 0;
+		s->routes[i].read_to = 0;
 		pass_abandon(s, (unsigned)i);
 	}
 	return ret;

@@ -39,8 +39,10 @@ struct scan_route {
 	bool running;		/* a pass waits for room; `pass` says where it is */
 	struct scan_pass pass;
 	int64_t next_at;	/* clock_now() based: the next pass by interval */
-	uint64_t rows;		/* read since the position was last recorded */
+	uint64_t read_to;	/* no row was read at or above this xact_id */
 	uint64_t position;	/* as this thread last read or wrote it */
+	uint64_t settled;	/* every strand below it is; 0: not known */
+	uint64_t pending;	/* the next `settled`, when the queue's epoch is over; 0: none */
 	int64_t recorded_at;
 	bool prepared;		/* its statements, on the present connection */
 };

@@ -166,6 +166,31 @@ def test_position_never_passes_a_strand(db, daemon, wait_until):
     once_each(db, 1011)
 
 
+def test_position_moves_under_steady_load(db, daemon, wait_until):
+    """Something is in flight all the time; a start must not read it all again."""
+    db.execute("ALTER FUNCTION test.slow(jsonb) COST 1")
+    d = daemon([(TAG, "AD_strands", "test.slow")],
+               conf={"workers": {"threads": 2, "batch": 1}, "scan": {"interval_ms": 50}})
+    insert(db, "AD_0")
+    wait_until(lambda: done(db) == 1)
+    written = 1
+    end = time.monotonic() + 60
+    while written < 100 and time.monotonic() < end:
+        ahead = written - done(db)
+        if ahead < 6:
+            db.execute("INSERT INTO AD_strands (id, tags, timeframe) VALUES (%s, %s, '0.03')",
+                       (f"AD_{written}", f'["{TAG}"]'))
+            written += 1
+        assert written < 10 or ahead > 0, "the load was not steady"
+    d.stop()
+    position, half = db.execute("SELECT (SELECT position FROM dm_routes WHERE tag = %s)::text::bigint,"
+                                " (SELECT xact_id FROM ad_strands WHERE id = 'AD_50')::text::bigint", (TAG,))[0]
+    assert position > half
+    d.start()
+    wait_until(lambda: done(db) == 100, 20)
+    assert db.execute("SELECT count(*), count(DISTINCT id) FROM test.calls") == [(100, 100)]
+
+
 def test_commit_between_two_pages(db, daemon, wait_until, tmp_path):
     """A transaction that the pass's first snapshot saw running commits behind the
     page that has been read; its xid lies among those of read pages."""
