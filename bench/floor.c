@@ -109,7 +109,7 @@ static void claim(struct floor_worker *w, const struct session_route *p, const c
 				   f->route->conf->tag };
 	PGresult *res;
 
-	send_prepared(w->pg, "begin", 0, NULL);
+	send_prepared(w->pg, p->begin, 0, NULL);
 	send_prepared(w->pg, p->settings, 5, settings);
 	send_prepared(w->pg, p->claim, 1, &ids);
 	sync_pipeline(w->pg);
@@ -165,7 +165,6 @@ static void set_up(struct floor_worker *w)
 
 	if (session_open(&w->session, &f->target, f->routes, deadline, -1, &e) ||
 	    session_prepare(w->session, f->route, deadline, &e) ||
-	    conn_prepare(w->session->conn, "begin", STATEMENT_BEGIN, deadline, &e) ||
 	    conn_prepare(w->session->conn, "commit", "COMMIT", deadline, &e))
 		die("%s", e.text);
 	w->pg = conn_pg(w->session->conn);

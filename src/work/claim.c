@@ -40,7 +40,7 @@ static int send_claim(struct batch *b, struct session *s, const char *ids, struc
 	int ret = conn_pipeline_enter(s->conn, e);
 
 	if (!ret)
-		ret = conn_send(s->conn, STATEMENT_BEGIN, 0, NULL, e);
+		ret = conn_send_prepared(s->conn, p->begin, 0, NULL, e);
 	if (!ret)
 		ret = batch_send_settings(b, s, e);
 	if (!ret)

@@ -62,6 +62,8 @@ int session_prepare(struct session *s, const struct route *r, int64_t deadline, 
 	statements_release(&p->sql);
 	ret = statements_build(&p->sql, r, s->conn, deadline, e);
 	if (!ret)
+		ret = prepare_one(s, p->begin, "begin", r->index, STATEMENT_BEGIN, deadline, e);
+	if (!ret)
 		ret = prepare_one(s, p->settings, "settings", r->index, p->sql.settings, deadline, e);
 	if (!ret)
 		ret = prepare_one(s, p->claim, "claim", r->index, p->sql.claim, deadline, e);
