@@ -129,7 +129,7 @@ static bool act(const struct point *p)
 		pause();
 		return false;
 	case ACT_STOP:
-		kill(getpid(), SIGSTOP);
+		raise(SIGSTOP);	/* this thread's: it goes no step further */
 		return false;
 	case ACT_SLEEP:
 		nap(strtoll(p->argument, NULL, 10));

@@ -30,6 +30,8 @@ static const char session_sql[] =
 	" ('default_transaction_deferrable', 'off'),"
 	" ('synchronous_commit', 'on'),"
 	" ('jit', 'off'),"
+	" ('enable_indexscan', 'on'),"
+	" ('enable_nestloop', 'on'),"
 	" ('DateStyle', 'ISO, YMD'),"
 	" ('IntervalStyle', 'postgres'),"
 	" ('TimeZone', 'UTC'),"

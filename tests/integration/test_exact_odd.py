@@ -81,7 +81,7 @@ SPOILT = {
     "array_nulls": "off", "transform_null_equals": "on", "jit": "on", "jit_above_cost": "0",
     "default_transaction_read_only": "on", "default_transaction_deferrable": "on", "synchronous_commit": "off",
     "plan_cache_mode": "force_custom_plan", "from_collapse_limit": "1", "join_collapse_limit": "1",
-    "enable_nestloop": "off", "enable_material": "off", "work_mem": "'64kB'", "statement_timeout": "'900ms'",
+    "enable_nestloop": "off", "enable_indexscan": "off", "enable_material": "off", "work_mem": "'64kB'", "statement_timeout": "'900ms'",
     "lock_timeout": "'1ms'", "idle_in_transaction_session_timeout": "'1ms'", "idle_session_timeout": "'1s'",
     "client_min_messages": "debug5", "row_security": "on", "xmloption": "document", "backslash_quote": "on",
     "client_encoding": "latin1", "lc_numeric": "'C'", "bytea_output ": "escape", "geqo_threshold": "2",
