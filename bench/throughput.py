@@ -149,9 +149,10 @@ class Bench:
     def copy(self, template):
         self.copies += 1
         name = f"run_{self.copies}"
-        self.server.admin(f"CREATE DATABASE {name} TEMPLATE {template} OWNER {private.OWNER} STRATEGY file_copy",
-                          "CHECKPOINT")
-        return private.Database(self.server, name)
+        db = self.server.copy(template, name, "STRATEGY file_copy")
+        db.adopt()
+        self.server.admin("CHECKPOINT")
+        return db
 
     def daemon(self, db, workers):
         return private.Daemon(db, routes=[ROUTE], conf={

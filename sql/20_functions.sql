@@ -77,10 +77,13 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 	SELECT pg_advisory_xact_lock(hashtextextended('strandd installation', 0))
 $$;
 
--- step: function system_identifier
-CREATE OR REPLACE FUNCTION strandd.system_identifier() RETURNS bigint
+-- step: function database_identifier
+-- This database and no copy of it: the cluster's system identifier and the
+-- database's oid, which CREATE DATABASE ... TEMPLATE does not copy.
+CREATE OR REPLACE FUNCTION strandd.database_identifier() RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-	SELECT system_identifier FROM pg_control_system()
+	SELECT format('%s/%s', s.system_identifier, d.oid)
+	  FROM pg_control_system() s, pg_database d WHERE d.datname = current_database()
 $$;
 
 -- step: function check_table
@@ -204,7 +207,7 @@ CREATE OR REPLACE FUNCTION strandd.routes() RETURNS TABLE (
 	receiver regclass, routes regclass, receipts regclass, route integer,
 	source regclass, tag text, channel text, attached_at timestamptz,
 	detached_at timestamptz, history pg_snapshot, "position" xid8,
-	system_identifier bigint)
+	database_identifier text)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	m record;
@@ -215,7 +218,7 @@ BEGIN
 			JOIN pg_class p ON p.oid = r.receipts
 			ORDER BY r.receiver::oid LOOP
 		RETURN QUERY EXECUTE format('SELECT $1, $2, $3, r.route, r.source, r.tag, r.channel,'
-			' r.attached_at, r.detached_at, r.history, r.position, r.system_identifier'
+			' r.attached_at, r.detached_at, r.history, r.position, r.database_identifier'
 			' FROM %s r ORDER BY r.route', strandd.qualified(m.routes))
 			USING m.receiver, m.routes, m.receipts;
 	END LOOP;
@@ -471,7 +474,7 @@ BEGIN
 			' source regclass NOT NULL, tag text NOT NULL, channel text NOT NULL,'
 			' attached_at timestamptz NOT NULL DEFAULT now(), detached_at timestamptz,'
 			' history pg_snapshot, history_position_xact xid8, history_position_hash bigint,'
-			' position xid8 NOT NULL DEFAULT %L, system_identifier bigint NOT NULL,'
+			' position xid8 NOT NULL DEFAULT %L, database_identifier text NOT NULL,'
 			' UNIQUE (source, tag))', routes_name, '0');
 	END IF;
 	IF to_regclass(receipts_name) IS NULL THEN
@@ -487,7 +490,7 @@ BEGIN
 	END IF;
 	IF strandd.columns_of(routes_name::regclass) <> 'route integer, source regclass, tag text, channel text,'
 			' attached_at timestamp with time zone, detached_at timestamp with time zone, history pg_snapshot,'
-			' history_position_xact xid8, history_position_hash bigint, position xid8, system_identifier bigint'
+			' history_position_xact xid8, history_position_hash bigint, position xid8, database_identifier text'
 	   OR strandd.columns_of(receipts_name::regclass) <> 'route integer, strand_id text, state text, attempt integer,'
 			' due_at timestamp with time zone, instance bigint, error text, sqlstate text, reply_ids text[],'
 			' marked boolean, started_at timestamp with time zone, finished_at timestamp with time zone' THEN
@@ -646,11 +649,11 @@ BEGIN
 		history := strandd.own_snapshot();
 	END IF;
 	SELECT strandd.qualified(r.routes) INTO STRICT routes FROM strandd.receivers r WHERE r.receiver = attach.receiver;
-	EXECUTE format('INSERT INTO %s AS r (source, tag, channel, history, position, system_identifier)'
-		' VALUES ($1, $2, strandd.channel($2), $3, coalesce(pg_snapshot_xmin($3), %L), strandd.system_identifier())'
+	EXECUTE format('INSERT INTO %s AS r (source, tag, channel, history, position, database_identifier)'
+		' VALUES ($1, $2, strandd.channel($2), $3, coalesce(pg_snapshot_xmin($3), %L), strandd.database_identifier())'
 		' ON CONFLICT (source, tag) DO UPDATE SET attached_at = now(), detached_at = NULL,'
 		' history = excluded.history, history_position_xact = NULL, history_position_hash = NULL,'
-		' position = excluded.position, system_identifier = excluded.system_identifier'
+		' position = excluded.position, database_identifier = excluded.database_identifier'
 		' RETURNING r.route', routes, '0')
 		INTO STRICT number USING attach.source, attach.tag, history;
 	PERFORM strandd.write_stamps(attach.source);
@@ -860,7 +863,7 @@ END
 $$;
 
 -- step: function adopt
--- Carries on with the routes of a receiver whose recorded system identifier is
+-- Carries on with the routes of a receiver whose recorded database identifier is
 -- another cluster's.  One batch a call, until it is finished; done 0 without
 -- finished means that it waits for a producer or took a step without rows.
 --   continue: the same system, upgraded: nothing is changed
@@ -872,7 +875,7 @@ CREATE OR REPLACE FUNCTION strandd.adopt(receiver regclass, mode text, batch int
 RETURNS TABLE (done bigint, finished boolean)
 LANGUAGE plpgsql AS $$
 DECLARE
-	here pg_catalog.int8 := strandd.system_identifier();
+	here pg_catalog.text := strandd.database_identifier();
 	r    record;
 	b    record;
 BEGIN
@@ -921,7 +924,7 @@ CREATE OR REPLACE FUNCTION strandd.foreign_route(receiver regclass, OUT route in
 	OUT source regclass, OUT whose regclass, OUT unfinished integer)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	here bigint := strandd.system_identifier();
+	here text := strandd.database_identifier();
 BEGIN
 	IF NOT EXISTS (SELECT FROM strandd.receivers v WHERE v.receiver = foreign_route.receiver) THEN
 		RAISE EXCEPTION '% is no receiving module''s table', receiver
@@ -929,14 +932,14 @@ BEGIN
 	END IF;
 	SELECT v.route, v.source::oid, c.oid::regclass INTO route, number, source
 	  FROM strandd.routes() v LEFT JOIN pg_class c ON c.oid = v.source
-	 WHERE v.receiver = foreign_route.receiver AND v.system_identifier <> here
+	 WHERE v.receiver = foreign_route.receiver AND v.database_identifier <> here
 	 ORDER BY v.route LIMIT 1;
 	SELECT v.receiver, v.route INTO whose, unfinished
 	  FROM strandd.routes() v JOIN pg_class c ON c.oid = v.source
 	 WHERE v.history IS NOT NULL AND v.detached_at IS NULL
 	   AND CASE WHEN foreign_route.route IS NULL THEN v.receiver = foreign_route.receiver
-		ELSE v.system_identifier <> here AND v.source IN (SELECT f.source FROM strandd.routes() f
-			WHERE f.receiver = foreign_route.receiver AND f.system_identifier <> here) END
+		ELSE v.database_identifier <> here AND v.source IN (SELECT f.source FROM strandd.routes() f
+			WHERE f.receiver = foreign_route.receiver AND f.database_identifier <> here) END
 	 ORDER BY v.receiver::oid, v.route LIMIT 1;
 END
 $$;
@@ -944,7 +947,7 @@ $$;
 -- step: function adopt_source
 -- The last step for one source.  To make history of what is there, it needs a
 -- lock and a snapshot like attach.
-CREATE OR REPLACE FUNCTION strandd.adopt_source(receiver regclass, source oid, mode text, here bigint) RETURNS void
+CREATE OR REPLACE FUNCTION strandd.adopt_source(receiver regclass, source oid, mode text, here text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	routes  text := (SELECT strandd.qualified(v.routes) FROM strandd.receivers v WHERE v.receiver = adopt_source.receiver);
@@ -960,12 +963,12 @@ BEGIN
 		history := strandd.own_snapshot();
 		EXECUTE format('UPDATE %s SET history = $3, history_position_xact = NULL, history_position_hash = NULL,'
 			' position = pg_snapshot_xmin($3)'
-			' WHERE source = $1 AND system_identifier <> $2 AND detached_at IS NULL', routes) USING source, here, history;
+			' WHERE source = $1 AND database_identifier <> $2 AND detached_at IS NULL', routes) USING source, here, history;
 	ELSIF mode = 'deliver' THEN
-		EXECUTE format('UPDATE %s SET position = %L WHERE source = $1 AND system_identifier <> $2', routes, '0')
+		EXECUTE format('UPDATE %s SET position = %L WHERE source = $1 AND database_identifier <> $2', routes, '0')
 			USING source, here;
 	END IF;
-	EXECUTE format('UPDATE %s SET system_identifier = $2 WHERE source = $1 AND system_identifier <> $2', routes)
+	EXECUTE format('UPDATE %s SET database_identifier = $2 WHERE source = $1 AND database_identifier <> $2', routes)
 		USING source, here;
 	IF history IS NOT NULL THEN
 		PERFORM strandd.write_stamps(source);
@@ -1082,7 +1085,7 @@ BEGIN
 	FOR r IN SELECT p.oid::regprocedure::text AS called FROM pg_proc p
 			WHERE p.pronamespace = 'strandd'::regnamespace
 			AND p.proname IN ('receipt_key', 'channel', 'new_id', 'unrouted_tags', 'qualified', 'prefix', 'routes',
-				'system_identifier', 'refuse_reply', 'update_strand', 'tags_after_update') LOOP
+				'database_identifier', 'refuse_reply', 'update_strand', 'tags_after_update') LOOP
 		EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', r.called, role);
 	END LOOP;
 	FOR r IN SELECT DISTINCT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -267,9 +267,8 @@ int resolve_system(const struct route *r, struct conn *c, int64_t deadline, stru
 
 	snprintf(number, sizeof(number), "%d", r->number);
 	buf_init(&sql);
-	buf_addf(&sql, "SELECT r.system_identifier, s.system_identifier,"
-		 " r.system_identifier = s.system_identifier"
-		 " FROM %s r, pg_catalog.pg_control_system() s WHERE r.route = $1::integer", r->routes);
+	buf_addf(&sql, "SELECT r.database_identifier, s.here, r.database_identifier = s.here"
+		 " FROM %s r, strandd.database_identifier() s (here) WHERE r.route = $1::integer", r->routes);
 	ret = sql.failed ? err_set(e, STRAND_ENOMEM, "out of memory")
 		: conn_query(c, sql.data, 1, values, deadline, &res, e);
 	buf_release(&sql);
@@ -278,8 +277,8 @@ int resolve_system(const struct route *r, struct conn *c, int64_t deadline, stru
 	if (!PQntuples(res))
 		ret = err_set(e, STRAND_EINVAL, "route %d is gone from %s", r->number, r->routes);
 	else if (strcmp(PQgetvalue(res, 0, 2), "t"))
-		ret = err_set(e, STRAND_EINVAL, "%s was attached in a cluster with system identifier %s,"
-			      " this server's is %s: a restored copy must not trade; run: strandctl adopt"
+		ret = err_set(e, STRAND_EINVAL, "%s was attached in the database %s (system"
+			      " identifier/oid), this one is %s: a copy must not trade; run: strandctl adopt"
 			      " --continue, --deliver or --skip", r->routes, PQgetvalue(res, 0, 0),
 			      PQgetvalue(res, 0, 1));
 	PQclear(res);

@@ -1,5 +1,5 @@
-/* strandctl adopt: an operator's word that this database, which is another
- * cluster's by its system identifier, may be served. */
+/* strandctl adopt: an operator's word that this database, which is not the one that
+ * its routes were attached in, may be served. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,8 +62,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 static const struct argp argp = {
 	.options = options,
 	.parser = parse,
-	.doc = "Takes over a database whose routes were attached in another cluster: a restored dump, a"
-	       " clone, an upgraded server.  strandd serves none of it until this was said.",
+	.doc = "Takes over a database whose routes were attached in another one: a restored dump, a"
+	       " copy, an upgraded server.  strandd serves none of it until this was said.",
 	.children = options_children,
 };
 

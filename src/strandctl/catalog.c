@@ -21,7 +21,7 @@ static const char tables_sql[] =
 static const char routes_sql[] =
 	"SELECT r.receiver::oid, r.source::oid, r.route, r.tag, r.attached_at::timestamptz(0),"
 	"       r.detached_at IS NULL, r.history IS NOT NULL, r.position,"
-	"       r.system_identifier = strandd.system_identifier()"
+	"       r.database_identifier = strandd.database_identifier()"
 	"  FROM strandd.routes() r ORDER BY r.receiver::oid, r.route";
 
 static const char near_sql[] =

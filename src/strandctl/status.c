@@ -38,7 +38,7 @@ static const struct column server_columns[N_SERVER] = {
 	[SERVER_USER] = { "USER", COLUMN_TEXT, FOR_BOTH },
 	[SERVER_VERSION] = { "SERVER VERSION", COLUMN_TEXT, FOR_BOTH },
 	[SERVER_SCHEMA] = { "SCHEMA VERSION", COLUMN_NUMBER, FOR_BOTH },
-	[SERVER_IDENTIFIER] = { "SYSTEM IDENTIFIER", COLUMN_TEXT, FOR_BOTH },
+	[SERVER_IDENTIFIER] = { "DATABASE IDENTIFIER", COLUMN_TEXT, FOR_BOTH },
 	[SERVER_MATCHES] = { "ADOPTED", COLUMN_BOOLEAN, FOR_BOTH },
 	[SERVER_ROUTES] = { "ROUTES", COLUMN_JSON, FOR_PROGRAMS },
 };
@@ -58,7 +58,7 @@ static int show_server(struct ctl *ctl, const struct catalog *c, const char *rou
 	struct libscols_line *row;
 	char version[16];
 	PGresult *res;
-	int ret = ctl_query(ctl, "SELECT strandd.system_identifier()", 0, NULL, &res, e);
+	int ret = ctl_query(ctl, "SELECT strandd.database_identifier()", 0, NULL, &res, e);
 
 	if (ret)
 		return ret;

@@ -279,7 +279,14 @@ class Cluster:
         template = self.template(installed)
         self._databases += 1
         name = name or f"test_{self._databases}"
-        self.admin(f'CREATE DATABASE "{name}" TEMPLATE {template} OWNER {OWNER}')
+        db = self.copy(template, name)
+        if installed:
+            db.adopt()
+        return db
+
+    def copy(self, template, name, options=""):
+        """A database like `template`; its routes, if it has any, are not adopted."""
+        self.admin(f'CREATE DATABASE "{name}" TEMPLATE {template} OWNER {OWNER} {options}')
         return Database(self, name)
 
 
@@ -365,6 +372,12 @@ class Database:
             total += skipped
             if finished:
                 return total
+
+    def adopt(self):
+        """Says that this copy may go on where the original was."""
+        for receiver, in self.execute("SELECT receiver::text FROM strandd.receivers"):
+            while not self.execute("SELECT finished FROM strandd.adopt(%s, 'continue')", (receiver,))[0][0]:
+                pass
 
     def receipts(self, prefix):
         """[(route's tag, strand id, state)], sorted."""

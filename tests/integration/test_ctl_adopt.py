@@ -23,7 +23,7 @@ def restored(db):
     for trigger in ("zzz_ad_strands_before_insert", "zzz_ad_strands_before_update"):
         db.execute(f"ALTER TABLE AD_strands ENABLE ALWAYS TRIGGER {trigger}")
     for prefix in ("ad", "dm", "tr"):
-        db.execute(f"UPDATE {prefix}_routes SET system_identifier = 42")
+        db.execute(f"UPDATE {prefix}_routes SET database_identifier = '42'")
     return db
 
 
@@ -59,7 +59,7 @@ def test_continue_is_refused_where_it_cannot_be_true(restored):
 
 def test_continue(db):
     for prefix in ("ad", "dm", "tr"):
-        db.execute(f"UPDATE {prefix}_routes SET system_identifier = 42")
+        db.execute(f"UPDATE {prefix}_routes SET database_identifier = '42'")
     ok(private.strandctl(db, "adopt", "--continue"))
     assert adopted(db)
     ok(private.strandctl(db, "adopt", "--continue"))

@@ -226,7 +226,7 @@ def test_status_tells_detached_unfinished_and_foreign_routes(db):
     assert route(done, "dm:execution_feedback")["state"] == "detached"
     assert route(done, "dm:new")["state"] == "history unfinished"
     assert route(done, "dm:new")["pending"] == 0
-    db.execute("UPDATE tr_routes SET system_identifier = 1")
+    db.execute("UPDATE tr_routes SET database_identifier = '1'")
     done = private.strandctl(db, "--json", "status")
     assert route(done, "trader:execute_plan")["state"] == "not adopted"
     assert json.loads(done.stdout)["server"][0]["adopted"] is False and "strandctl adopt" in done.stderr

@@ -396,8 +396,8 @@ def publish_until_full(db):
 def test_full_disk(cluster, small_disk, daemon, wait_until):
     """Producers fail, strandd tries on and goes on when there is space again."""
     cluster.admin(f"CREATE TABLESPACE small LOCATION '{small_disk}'")
-    cluster.admin(f"CREATE DATABASE on_small TEMPLATE {cluster.template()} OWNER {private.OWNER} TABLESPACE small")
-    db = private.Database(cluster, "on_small")
+    db = cluster.copy(cluster.template(), "on_small", "TABLESPACE small")
+    db.adopt()
     try:
         big = service.function(db, """BEGIN
             INSERT INTO test.calls (handler, id) VALUES ('big', strand->>'id');

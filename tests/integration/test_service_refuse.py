@@ -217,9 +217,23 @@ def test_every_fault_is_told_in_one_start(db):
 
 
 def test_restored_copy_is_not_served(db):
-    db.execute("UPDATE dm_routes SET system_identifier = 4711")
+    db.execute("UPDATE dm_routes SET database_identifier = '4711'")
     log = service.refused(db)
     assert "strandctl adopt" in log and "4711" in log
+
+
+def test_copy_in_the_same_cluster_is_not_served(db):
+    """CREATE DATABASE ... TEMPLATE keeps the cluster's system identifier."""
+    service.publish(db, "ad_strands", "AD_1", ["dm:evaluate_plan"])
+    db.close()
+    copy = db.cluster.copy(db.name, "staging_of_it")
+    try:
+        assert "strandctl adopt" in service.refused(copy)
+        copy.adopt()
+        with private.Daemon(copy):
+            service.final(copy, "dm", "AD_1", "dm:evaluate_plan")
+    finally:
+        copy.drop()
 
 
 def test_no_routes_at_all(db):

@@ -1,6 +1,6 @@
 """A database that came from another cluster is adopted in one of three ways.
 
-The other cluster is simulated: its system identifier in the routes, and its
+The other cluster is simulated: its identifier in the routes, and its
 transaction ids, far ahead of ours, in the strands, as a restored dump has them.
 """
 
@@ -33,7 +33,7 @@ def settle(db, first, last):
 
 def elsewhere(db):
     for prefix in ("ad", "dm", "tr"):
-        db.execute(f"UPDATE {prefix}_routes SET system_identifier = 42, position = '10000000050'")
+        db.execute(f"UPDATE {prefix}_routes SET database_identifier = '42', position = '10000000050'")
 
 
 def adopt(db, mode, batch=7, receiver="dm_strands"):
@@ -48,7 +48,7 @@ def adopt(db, mode, batch=7, receiver="dm_strands"):
 
 
 def adopted(db):
-    return db.value("SELECT bool_and(system_identifier = strandd.system_identifier()) FROM dm_routes")
+    return db.value("SELECT bool_and(database_identifier = strandd.database_identifier()) FROM dm_routes")
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_continue_after_an_upgrade(db):
     """Transaction ids go on: nothing changes but the identifier."""
     db.execute("INSERT INTO ad_strands (id, tags) VALUES ('open', '[\"dm:evaluate_plan\"]')")
     before = db.execute("SELECT route, position::text FROM dm_routes ORDER BY 1")
-    db.execute("UPDATE dm_routes SET system_identifier = 42")
+    db.execute("UPDATE dm_routes SET database_identifier = '42'")
     assert not adopted(db)
     adopt(db, "continue")
     assert adopted(db) and work(db) == ["open"]
@@ -201,7 +201,7 @@ def test_detached_routes_and_lost_tables(restored):
     db = restored
     db.execute("CREATE TABLE gone (id text PRIMARY KEY, tags jsonb)")
     db.attach("x:y", "gone", "dm_strands")
-    db.execute("UPDATE dm_routes SET system_identifier = 42")
+    db.execute("UPDATE dm_routes SET database_identifier = '42'")
     db.execute("DROP TABLE gone")
     db.execute("SELECT strandd.detach('dm:execution_feedback', 'tr_strands', 'dm_strands')")
     adopt(db, "skip")

@@ -21,7 +21,7 @@ def allowed(db, conn, sql):
     ("SELECT * FROM strandd.routes()", True),
     ("SELECT nextval('strandd.instance_seq')", True),
     ("SELECT strandd.receipt_key('a'), strandd.channel('a:b'), strandd.prefix('ad_strands'), strandd.new_id('dm'), strandd.unrouted_tags('[]', '{}'),"
-     " strandd.qualified('ad_strands'), strandd.refuse_reply('a', '{}', '{}'), strandd.system_identifier()", True),
+     " strandd.qualified('ad_strands'), strandd.refuse_reply('a', '{}', '{}'), strandd.database_identifier()", True),
     ("SELECT t.id, t.xact_id FROM ad_strands t WHERE xact_id > '0'", True),
     ("INSERT INTO dm_strands (id, tags) VALUES ('r', '[\"alpha:decision_feedback\"]')", True),
     ("INSERT INTO dm_receipts (route, strand_id, state) VALUES (1, 'a', 'done'); UPDATE dm_receipts SET state = 'failed'", True),
@@ -30,7 +30,7 @@ def allowed(db, conn, sql):
     ("DELETE FROM dm_receipts", False),
     ("DELETE FROM ad_strands", False),
     ("TRUNCATE dm_strands", False),
-    ("INSERT INTO dm_routes (source, tag, channel, system_identifier) VALUES ('ad_strands', 'x:y', 'x_y', 1)", False),
+    ("INSERT INTO dm_routes (source, tag, channel, database_identifier) VALUES ('ad_strands', 'x:y', 'x_y', 1)", False),
     ("DELETE FROM dm_routes", False),
     ("UPDATE strandd.version SET version = 2", False),
     ("INSERT INTO strandd.sources VALUES ('ad_strands')", False),

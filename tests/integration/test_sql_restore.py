@@ -45,7 +45,7 @@ def test_the_restored_database_is_the_same(restored):
 
 def test_it_is_known_as_another_clusters(restored):
     _, copy = restored
-    assert copy.value("SELECT bool_and(system_identifier <> strandd.system_identifier()) FROM strandd.routes()")
+    assert copy.value("SELECT bool_and(database_identifier <> strandd.database_identifier()) FROM strandd.routes()")
     assert copy.value("SELECT strandd.holds_foreign('ad_strands')")
 
 
@@ -57,7 +57,7 @@ def test_adopted(restored, mode, plans, others):
         for _ in range(100):
             if copy.value("SELECT finished FROM strandd.adopt(%s, %s)", (receiver, mode)):
                 break
-    assert copy.value("SELECT bool_and(system_identifier = strandd.system_identifier() AND history IS NULL) FROM strandd.routes()")
+    assert copy.value("SELECT bool_and(database_identifier = strandd.database_identifier() AND history IS NULL) FROM strandd.routes()")
     assert open_work(copy, "dm:evaluate_plan", "ad_strands", "dm_strands") == plans
     assert open_work(copy, "x:y", "src", "dm_strands") == others
     copy.execute("INSERT INTO ad_strands (id, tags) VALUES ('a', '[\"dm:evaluate_plan\"]')")
