@@ -22,7 +22,7 @@ static const struct option options[] = {
 	  "Server: a name, an address, or the directory of its Unix socket." },
 	{ "module_communication.database.port", OPTION_PORT, NULL, 1, 65535, NULL, AT(db_port), false,
 	  "Port of the server." },
-	{ "module_communication.database.database", OPTION_STRING, NULL, 1, 4096, NULL, AT(db_name), false,
+	{ "module_communication.database.database", OPTION_DATABASE, NULL, 1, 4096, NULL, AT(db_name), false,
 	  "Database that holds the modules' tables." },
 	{ "module_communication.database.user", OPTION_STRING, NULL, 1, 4096, NULL, AT(db_user), false,
 	  "Role to connect as; an ordinary one, see strandctl init." },
@@ -128,6 +128,7 @@ int options_default(const struct option_table *table, void *base)
 			continue;
 		switch (o->type) {
 		case OPTION_STRING:
+		case OPTION_DATABASE:
 		case OPTION_PORT:
 			if (store_text(o, base, o->fallback) < 0)
 				return STRAND_ENOMEM;
@@ -153,7 +154,7 @@ void options_release(const struct option_table *table, void *base)
 	for (size_t i = 0; i < table->n; i++) {
 		const struct option *o = &table->options[i];
 
-		if (o->type == OPTION_STRING || o->type == OPTION_PORT)
+		if (o->type == OPTION_STRING || o->type == OPTION_DATABASE || o->type == OPTION_PORT)
 			free(*(char **)field(o, base));
 	}
 }
@@ -184,12 +185,26 @@ static int read_text(const struct option *o, void *base, const config_setting_t 
 	if (len == 0)
 		return report(e, file, s, "%s must not be empty%s", o->path,
 			      o->required ? "" : "; leave it out instead");
-	if (o->type == OPTION_STRING && len > (size_t)o->max)
+	if (o->type != OPTION_PORT && len > (size_t)o->max)
 		return report(e, file, s, "%s is %zu bytes long, at most %" PRId64 " are allowed",
 			      o->path, len, o->max);
 	if (store_text(o, base, text) < 0)
 		return err_set(e, STRAND_ENOMEM, "%s: out of memory", file);
 	return 0;
+}
+
+/* libpq would take the place of every other setting from it.  The text is not
+ * quoted: it may hold a password. */
+static int read_database(const struct option *o, void *base, const config_setting_t *s, const char *file,
+			 struct err *e)
+{
+	int r = read_text(o, base, s, file, e);
+	const char *name = *(char **)field(o, base);
+
+	if (r < 0 || (!strchr(name, '=') && !strstr(name, "://")))
+		return r;
+	return report(e, file, s, "%s must be a name alone, without '=' and '://'; host, user and password"
+		      " have settings of their own", o->path);
 }
 
 static int read_number(const struct option *o, const config_setting_t *s, const char *file,
@@ -250,6 +265,8 @@ int option_read(const struct option *o, void *base, const config_setting_t *s, c
 	switch (o->type) {
 	case OPTION_STRING:
 		return read_text(o, base, s, file, e);
+	case OPTION_DATABASE:
+		return read_database(o, base, s, file, e);
 	case OPTION_PORT:
 		return read_port(o, base, s, file, e);
 	case OPTION_LEVEL:

@@ -18,6 +18,7 @@
 
 enum option_type {
 	OPTION_STRING,	/* char *; min and max are its length in bytes */
+	OPTION_DATABASE,	/* the same; not what libpq takes for a connection string */
 	OPTION_PORT,	/* char *; a number, or text as libpq takes it */
 	OPTION_INT,	/* int */
 	OPTION_INT64,	/* int64_t */

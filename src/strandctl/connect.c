@@ -49,6 +49,38 @@ static bool is_conninfo(const char *dbname)
 	return strchr(dbname, '=') || strstr(dbname, "://");
 }
 
+/* Does a '/' or a second '@' stand in what is meant as the password?  libpq would
+ * take the rest of it for a host or a database, and name that in its messages. */
+static bool uri_is_ambiguous(const char *dbname)
+{
+	const char *rest = strstr(dbname, "://");
+
+	if (!rest)
+		return false;
+	rest += 3;
+	rest += strcspn(rest, "@/");
+	return *rest && memchr(rest + 1, '@', strcspn(rest + 1, "?"));
+}
+
+/* Neither the text nor libpq's message about it is told: what looks like a wrong
+ * word may be the rest of a password with a blank. */
+static int check_dbname(const char *dbname, struct err *e)
+{
+	PQconninfoOption *parsed = NULL;
+	bool bad = false;
+
+	if (is_conninfo(dbname)) {
+		parsed = PQconninfoParse(dbname, NULL);
+		bad = !parsed || uri_is_ambiguous(dbname);
+	}
+	PQconninfoFree(parsed);
+	if (!bad)
+		return 0;
+	return err_set(e, STRAND_EINVAL, "--dbname: not a connection string (not repeated here: it may hold"
+		       " a password); write \"host=H dbname=D password='P'\", or postgresql://USER:P@H/D with"
+		       " %%40 for @ and %%2F for / in P");
+}
+
 static void set_target(struct ctl *ctl, int64_t lock_timeout_ms)
 {
 	const struct conf *conf = ctl->conf;
@@ -88,8 +120,10 @@ static int load_conf(struct ctl *ctl, struct err *e)
 
 int ctl_connect(struct ctl *ctl, int64_t lock_timeout_ms, struct err *e)
 {
-	int ret = load_conf(ctl, e);
+	int ret = ctl->dbname ? check_dbname(ctl->dbname, e) : 0;
 
+	if (!ret)
+		ret = load_conf(ctl, e);
 	if (ret)
 		return ret;
 	set_target(ctl, lock_timeout_ms);

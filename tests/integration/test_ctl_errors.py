@@ -81,6 +81,37 @@ def test_unreachable_server(tmp_path, db):
     assert "hunter2" not in said
 
 
+@pytest.mark.parametrize("dbname", [
+    "host=/nowhere password=top secret word",
+    "host=/nowhere password=top secret=word",
+    "host=/nowhere password='top secret word",
+    "postgresql://somebody:top@secret.word@127.0.0.1/d",
+    "postgresql://somebody:top/secret@word/d",
+    "postgresql://somebody:top%secretword@127.0.0.1/d",
+    "postgresql://somebody:top?secret@word@127.0.0.1/d",
+])
+def test_no_part_of_a_password_is_told(dbname):
+    """What follows a badly quoted password is the password's rest, not a name to quote."""
+    said = refused(run("--dbname", dbname, "status"), 2, "--dbname", "may hold a password")
+    for part in ("top", "secret", "word\"", "nowhere"):
+        assert part not in said
+
+
+def test_an_at_sign_elsewhere_in_a_uri_is_no_password(db):
+    ok(run("--dbname", f"postgresql:///{db.name}?host={db.cluster.dir}&user={private.OWNER}&application_name=a@b"
+           f"&port={db.cluster.settings.get('port', 5432)}", "status"))
+
+
+def test_an_unknown_connection_option_is_a_bad_argument():
+    refused(run("--dbname", "foo=bar", "status"), 2, "--dbname")
+
+
+def test_the_configured_database_is_a_name(tmp_path, db):
+    for name in ("dbname=x password=hunter2", "postgresql://u:hunter2@h/x"):
+        path = write_config(tmp_path / "c", db, database=name)
+        assert "hunter2" not in refused(run("--config", path, "status"), 2, f"{path}:", "database.database", "password")
+
+
 def test_missing_database_and_role(db):
     refused(run("--dbname", db.cluster.dsn("no_such_db", private.OWNER), "status"), 4, "no_such_db", "does not exist")
     refused(run("--dbname", db.cluster.dsn(db.name, "nobody_here"), "status"), 4, "nobody_here")

@@ -185,6 +185,8 @@ static const struct bad {
 	{ "module_communication: { notifications: { enabled = 1; }; };", 1, "enabled must be true or false, not a whole number" },
 	{ "module_communication: { database: { host = 1; }; };", 1, "host must be a string in double quotes, not a whole number" },
 	{ "module_communication: { database: { host = \"\"; }; };", 1, "must not be empty; leave it out instead" },
+	{ "module_communication: { database: {\n database = \"x y=z\"; }; };", 2, "database.database must be a name alone" },
+	{ "module_communication: { database: { database = \"postgresql://x\"; }; };", 1, "must be a name alone" },
 	{ "module_communication: { database: { port = 65536; }; };", 1, "port = 65536 is out of bounds: 1 to 65535" },
 	{ "module_communication: { database: { port = 1.5; }; };", 1, "must be a whole number" },
 	{ "module_communication: { database = 5; };", 1, "module_communication.database must be a group" },
