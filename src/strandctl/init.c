@@ -78,6 +78,31 @@ static int print_sql(const struct args *args)
 	return EXIT_OK;
 }
 
+/* What would stop it half-way is looked at first. */
+static int preflight(struct ctl *ctl, const struct args *args, struct err *e)
+{
+	const char *values[] = { args->grant };
+	bool has_schema, has_role;
+	PGresult *res;
+	int ret = ctl_query(ctl, "SELECT current_schema() IS NOT NULL, $1::text IS NULL OR"
+			    " EXISTS (SELECT FROM pg_roles WHERE rolname::text = $1::text)", 1, values, &res,
+			    e);
+
+	if (ret)
+		return ret;
+	has_schema = *PQgetvalue(res, 0, 0) == 't';
+	has_role = *PQgetvalue(res, 0, 1) == 't';
+	PQclear(res);
+	if (!has_schema)
+		return err_set(e, STRAND_EINVAL, "the search_path %s names no schema that is there: CREATE SCHEMA,"
+			       " or name another in the configuration; nothing was changed",
+			       ctl->target.search_path ? ctl->target.search_path : "public");
+	if (!has_role)
+		return err_set(e, STRAND_EINVAL, "--grant %s: there is no such role: CREATE ROLE first; nothing"
+			       " was changed", args->grant);
+	return 0;
+}
+
 static int install(struct locked *l, const struct args *args, struct err *e)
 {
 	const char *values[] = { args->grant };
@@ -147,6 +172,8 @@ int command_init(struct ctl *ctl, int argc, char **argv)
 	ret = ctl_connect(ctl, 0, &e);
 	if (!ret)
 		ret = ctl_refuse_newer(ctl, &e);
+	if (!ret)
+		ret = preflight(ctl, &args, &e);
 	if (!ret)
 		ret = locked_start(&l, ctl, &e);
 	if (!ret)

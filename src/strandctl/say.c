@@ -47,7 +47,7 @@ void ctl_server_note(struct ctl *ctl, const char *which, char *out, size_t size)
 /* Conditions that a better argument would have avoided. */
 static bool users_fault(const char *sqlstate)
 {
-	static const char *const classes[] = { "22", "23", "SR", "42", "0A", "P0" };
+	static const char *const classes[] = { "22", "23", "SR", "3F", "42", "0A", "P0" };
 
 	for (size_t i = 0; i < sizeof(classes) / sizeof(*classes); i++)
 		if (!strncmp(sqlstate, classes[i], 2))
