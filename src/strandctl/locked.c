@@ -138,8 +138,6 @@ static int try_cells(struct locked *l, const PGresult *res, struct err *e)
 
 			if (ret)
 				return ret;
-			if (*job.sql)
-				ctl_say(l->ctl, "  %s", job.sql);
 		}
 	}
 	return 0;

@@ -40,7 +40,7 @@ int locked_query(struct locked *l, const char *what, const char *sql, int n_valu
 
 /* Runs each cell of the query's result as a statement outside a transaction.
  * When one cannot get its lock, the query is made again: what it returns
- * depends on what is still to be done.  A line of output for each cell. */
+ * depends on what is still to be done. */
 int locked_gexec(struct locked *l, const char *what, const char *query, int n_values,
 		 const char *const *values, struct err *e) MUST_CHECK;
 

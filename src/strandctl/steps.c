@@ -79,33 +79,25 @@ static const char *text_of(const char *name)
 	return NULL;
 }
 
-static int run_told(const struct step *s, const char *file, struct locked *l, struct err *e)
-{
-	int64_t started = clock_now();
-	int ret;
-
-	if (strstr(s->sql, psql_only))
-		return 0;
-	ret = step_run(s, l, e);
-	if (!ret)
-		ctl_say(l->ctl, "%s: %s (%lld ms)", file, s->title,
-			(long long)((clock_now() - started) / NSEC_PER_MSEC));
-	return ret;
-}
-
 int steps_run_file(const char *name, struct locked *l, struct err *e)
 {
 	const char *cursor = text_of(name);
+	int64_t started = clock_now();
 	struct step s;
-	int ret;
+	int ret, n = 0;
 
 	if (!cursor)
 		return err_set(e, STRAND_EPROTO, "this strandctl was built without %s", name);
 	while ((ret = step_next(&s, &cursor)) > 0) {
-		ret = run_told(&s, name, l, e);
+		ret = strstr(s.sql, psql_only) ? 0 : step_run(&s, l, e);
 		step_release(&s);
 		if (ret)
 			return ret;
+		n++;
 	}
-	return ret ? err_set(e, ret, "out of memory") : 0;
+	if (ret)
+		return err_set(e, ret, "out of memory");
+	ctl_say(l->ctl, "%s: %d steps (%lld ms)", name, n,
+		(long long)((clock_now() - started) / NSEC_PER_MSEC));
+	return 0;
 }

@@ -26,7 +26,7 @@ void step_release(struct step *s);
 /* Runs one, with retries; steps are safe to repeat. */
 int step_run(const struct step *s, struct locked *l, struct err *e) MUST_CHECK;
 
-/* Runs all steps of the embedded file `name`, a line of output each. */
+/* Runs all steps of the embedded file `name`, and says so in one line. */
 int steps_run_file(const char *name, struct locked *l, struct err *e) MUST_CHECK;
 
 #endif

@@ -31,6 +31,14 @@ def rows(done):
     return next(iter(listing.values()))
 
 
+def write_config(path, db, **database):
+    """A configuration file that says where the database is; its path."""
+    settings = {"host": db.cluster.dir, "port": int(db.cluster.settings.get("port", 5432)), "database": db.name,
+                "user": private.OWNER, **database}
+    path.write_text(f"module_communication = {private.libconfig({'database': settings})};\n")
+    return str(path)
+
+
 def start(db, *args, user=private.OWNER, stdin=subprocess.DEVNULL):
     """strandctl in the background: a Popen with text pipes."""
     return subprocess.Popen([*private.program("strandctl"), "--dbname", db.dsn(user), *args],

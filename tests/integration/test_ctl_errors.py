@@ -7,7 +7,7 @@ import time
 import pytest
 
 import cluster as private
-from ctl_support import backends, interrupt, ok, refused, start
+from ctl_support import backends, interrupt, ok, refused, start, write_config
 
 pytestmark = pytest.mark.usefixtures("build")
 
@@ -17,13 +17,6 @@ COMMANDS = ("init", "attach", "detach", "uninstall", "adopt", "publish", "read",
 def run(*args, env=None):
     return subprocess.run([*private.program("strandctl"), *args], capture_output=True, text=True, check=False,
                           env=dict(os.environ, **(env or {})), timeout=60)
-
-
-def write_config(path, db, **database):
-    settings = {"host": db.cluster.dir, "port": int(db.cluster.settings.get("port", 5432)), "database": db.name,
-                "user": private.OWNER, **database}
-    path.write_text(f"module_communication = {private.libconfig({'database': settings})};\n")
-    return str(path)
 
 
 # --- arguments
