@@ -90,21 +90,29 @@ static int match(struct cds_lfht_node *node, const void *arg)
 }
 
 /* Tells whoever holds the entry that the strand was offered again.  False when
- * the entry has left the set meanwhile: the offer is not answered by it.
- * Read side section. */
-static bool hint(struct cds_lfht_node *node)
+ * the entry is being forgotten: the offer is not answered by it.  Read side. */
+static bool hint(struct entry *entry)
+{
+	enum hint now = HINT_NONE;
+
+	/* Sequentially consistent, as all of `hint`: either inflight_forget sees
+	 * the offer, or the offer sees that the entry leaves. */
+	return atomic_compare_exchange_strong_explicit(&entry->hint, &now, HINT_AGAIN,
+			memory_order_seq_cst, memory_order_seq_cst) ||
+	       now == HINT_AGAIN;
+}
+
+/* Is the offer answered by this node?  If not, the node is on its way out, and
+ * *ret_gone is the entry if it was we who took it out: the caller retires it
+ * outside the read-side section.  Nobody waits for the one who forgets it. */
+static bool answered_by(struct inflight *f, struct cds_lfht_node *node, struct entry **ret_gone)
 {
 	struct entry *entry = container_of(node, struct entry, in_set);
-	bool there;
+	bool answered = hint(entry);
 
-	/* Sequentially consistent, and liburcu's barrier because the look at the
-	 * node is liburcu's: either inflight_forget sees the hint, or we see the
-	 * removal. */
-	atomic_store_explicit(&entry->hinted, true, memory_order_seq_cst);
-	cmm_smp_mb();
-	there = !cds_lfht_is_node_deleted(node);
+	*ret_gone = !answered && cds_lfht_del(f->set, node) == 0 ? entry : NULL;
 	HANDOVER_GIVE(entry);	/* to who frees it after our read-side section */
-	return there;
+	return answered;
 }
 
 /* Is it in the set?  If so, its holder is told, as by an offer. */
@@ -112,13 +120,16 @@ static bool present(struct inflight *f, unsigned long h, const struct set_key *k
 {
 	struct cds_lfht_iter at;
 	struct cds_lfht_node *node;
+	struct entry *gone = NULL;
 	bool found;
 
 	rcu_read_lock();
 	cds_lfht_lookup(f->set, h, match, k, &at);
 	node = cds_lfht_iter_get_node(&at);
-	found = node && hint(node);
+	found = node && answered_by(f, node, &gone);
 	rcu_read_unlock();
+	if (gone)
+		retire(&gone->rcu);
 	return found;
 }
 
@@ -190,18 +201,26 @@ static enum queue_answer add_reserved(struct inflight *f, unsigned long h, const
 				      bool parity, bool high, struct entry **ret_entry)
 {
 	struct entry *entry = entry_new(k, parity, high);
+	struct entry *gone = NULL;
 	struct cds_lfht_node *there;
+	bool added, answered = false;
 
 	if (!entry)
 		return QUEUE_FULL;
 	cds_lfht_node_init(&entry->in_set);
 	HANDOVER_GIVE(entry);
-	rcu_read_lock();
 	do {
+		rcu_read_lock();
 		there = cds_lfht_add_unique(f->set, h, match, k, &entry->in_set);
-	} while (there != &entry->in_set && !hint(there));
-	rcu_read_unlock();
-	if (there != &entry->in_set) {
+		added = there == &entry->in_set;
+		if (!added)
+			answered = answered_by(f, there, &gone);
+		rcu_read_unlock();
+		if (gone)
+			retire(&gone->rcu);
+		gone = NULL;
+	} while (!added && !answered);
+	if (!added) {
 		free(entry);	/* nobody saw it */
 		return QUEUE_DUPLICATE;
 	}
@@ -229,54 +248,45 @@ enum queue_answer inflight_add(struct inflight *f, unsigned route, const char *i
 	return answer;
 }
 
-static void leave_set(struct inflight *f, struct entry *entry)
-{
-	rcu_read_lock();
-	cds_lfht_del(f->set, &entry->in_set);
-	rcu_read_unlock();
-}
-
 void inflight_remove(struct inflight *f, struct entry *entry)
 {
 	unsigned route = entry->delivery.route;
 	size_t id_len = entry->delivery.id_len;
 	bool parity = entry->parity;
 
-	leave_set(f, entry);
+	rcu_read_lock();
+	cds_lfht_del(f->set, &entry->in_set);
+	rcu_read_unlock();
 	retire(&entry->rcu);
 	give_back(f, route, parity, id_len);
-}
-
-static bool was_hinted(const struct entry *entry)
-{
-	/* Sequentially consistent: see hint. */
-	return atomic_load_explicit(&entry->hinted, memory_order_seq_cst);
 }
 
 void inflight_taken(struct entry *entry)
 {
 	/* Sequentially consistent: an offer that comes later is seen, and what
 	 * was committed before an earlier one is visible to the claim. */
-	atomic_store_explicit(&entry->hinted, false, memory_order_seq_cst);
+	atomic_store_explicit(&entry->hint, HINT_NONE, memory_order_seq_cst);
 }
 
-struct entry *inflight_forget(struct inflight *f, struct entry *entry)
+bool inflight_forget(struct inflight *f, struct entry *entry)
 {
-	struct delivery *d = &entry->delivery;
-	struct set_key k = { d->route, d->id, d->id_len };
-	struct entry *next = NULL;
+	unsigned route = entry->delivery.route;
+	size_t id_len = entry->delivery.id_len;
+	bool parity = entry->parity;
+	enum hint now = HINT_NONE;
+	bool left, ours;
 
-	if (was_hinted(entry))
-		return entry;
-	leave_set(f, entry);
-	cmm_smp_mb();	/* see hint */
-	/* Its reservation passes on; without memory, or when the strand is in the
-	 * set again by another's offer, it is given back. */
-	if (!was_hinted(entry) ||
-	    add_reserved(f, hash(f, &k), &k, entry->parity, d->high, &next) != QUEUE_ADDED)
-		give_back(f, d->route, entry->parity, d->id_len);
-	retire(&entry->rcu);
-	return next;
+	rcu_read_lock();	/* from the exchange on an offer may retire it */
+	/* Sequentially consistent: see hint. */
+	left = atomic_compare_exchange_strong_explicit(&entry->hint, &now, HINT_LEAVING,
+			memory_order_seq_cst, memory_order_seq_cst);
+	ours = left && cds_lfht_del(f->set, &entry->in_set) == 0;
+	rcu_read_unlock();
+	if (ours)
+		retire(&entry->rcu);
+	if (left)
+		give_back(f, route, parity, id_len);
+	return left;
 }
 
 struct entry *inflight_entry(struct delivery *d)

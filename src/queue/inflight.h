@@ -28,13 +28,20 @@
 #include "queue/siphash.h"
 #include "strand/delivery.h"
 
+/* What an offer of a strand that is in flight leaves with its entry. */
+enum hint {
+	HINT_NONE,	/* not offered again since it was taken */
+	HINT_AGAIN,	/* offered again: who looks at it has to look once more */
+	HINT_LEAVING,	/* being forgotten: the offer must make an entry of its own */
+};
+
 /* One delivery and what the queue needs for it, in one block. */
 struct entry {
 	struct rcu_head rcu;		/* first, for retire() */
 	struct cds_lfht_node in_set;
 	struct lane_node first;		/* its place in a lane when offered */
 	struct delivery delivery;
-	_Atomic bool hinted;		/* offered again since it was taken */
+	_Atomic enum hint hint;
 	bool parity;			/* of its route's epoch when it was offered */
 	char id[];
 };
@@ -66,10 +73,9 @@ enum queue_answer inflight_add(struct inflight *f, unsigned route, const char *i
 /* Takes `entry`: out of the set, and freed. */
 void inflight_remove(struct inflight *f, struct entry *entry);
 
-/* The same, unless the strand was offered since inflight_taken: then the offer,
- * which was answered QUEUE_DUPLICATE, is made good.  Returns NULL, or the entry
- * that is in the set in its place. */
-struct entry *inflight_forget(struct inflight *f, struct entry *entry);
+/* The same, unless the strand was offered since inflight_taken, which was answered
+ * QUEUE_DUPLICATE and is now to be made good: then false, and the entry stays. */
+bool inflight_forget(struct inflight *f, struct entry *entry);
 
 /* Offers from now on count as new to inflight_forget. */
 void inflight_taken(struct entry *entry);

@@ -219,16 +219,10 @@ void queue_finish(struct queue *q, struct delivery *d)
 
 void queue_forget(struct queue *q, struct delivery *d)
 {
-	struct entry *entry = inflight_entry(d), *left = inflight_forget(&q->inflight, entry);
-
-	if (left)
-		left->delivery.counted = true;
-	if (left == entry) {
-		queue_return(q, d);
-	} else if (left) {
-		lane_push(lane_of(q, &left->delivery), &left->first, &left->delivery);
-		wake_for(q, &q->routes[left->delivery.route]);
-	}
+	if (inflight_forget(&q->inflight, inflight_entry(d)))
+		return;
+	d->counted = true;
+	queue_return(q, d);
 }
 
 void queue_return(struct queue *q, struct delivery *d)

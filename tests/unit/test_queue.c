@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/event.h"
+#include "queue/inflight.h"
 #include "queue/retire.h"
 
 static struct queue *q;
@@ -549,6 +550,31 @@ START_TEST(a_forgotten_one_that_was_offered_again_keeps_its_epoch)
 }
 END_TEST
 
+/* Another thread has begun to forget it and stands still: nobody waits for it,
+ * and nobody takes its entry for an answer. */
+START_TEST(an_offer_takes_a_leaving_entry_out)
+{
+	struct inflight f;
+	struct entry *old, *next;
+
+	ck_assert_int_eq(inflight_init(&f, 1, 2, 0, 100), 0);
+	ck_assert_int_eq(inflight_add(&f, 0, "a", 1, false, &old), QUEUE_ADDED);
+	inflight_taken(old);
+	atomic_store(&old->hint, HINT_LEAVING);
+	if (_i) {	/* the set is full: looked up, not added */
+		ck_assert_int_eq(inflight_add(&f, 0, "b", 1, false, &next), QUEUE_ADDED);
+		ck_assert_int_eq(inflight_add(&f, 0, "a", 1, false, &next), QUEUE_FULL);
+	} else {
+		ck_assert_int_eq(inflight_add(&f, 0, "a", 1, false, &next), QUEUE_ADDED);
+		ck_assert_ptr_ne(next, old);
+		ck_assert_int_eq(inflight_add(&f, 0, "a", 1, false, &next), QUEUE_DUPLICATE);
+	}
+	ck_assert_uint_gt(retire_pending(), 0);
+	inflight_release(&f);
+	retire_wait();
+}
+END_TEST
+
 START_TEST(freeing_takes_what_is_left)
 {
 	struct delivery *out[4];
@@ -674,6 +700,7 @@ int main(void)
 	tcase_add_test(t, a_capped_route_wakes_nobody);
 	tcase_add_loop_test(t, work_wakes_a_sleeper, 0, 3);
 	tcase_add_test(t, an_epoch_is_over_when_its_offers_are_finished);
+	tcase_add_loop_test(t, an_offer_takes_a_leaving_entry_out, 0, 2);
 	tcase_add_test(t, a_forgotten_one_that_was_offered_again_keeps_its_epoch);
 	tcase_add_test(t, freeing_takes_what_is_left);
 #if !SANITIZED

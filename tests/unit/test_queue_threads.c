@@ -627,6 +627,87 @@ START_TEST(an_epoch_ends_after_its_offers)
 }
 END_TEST
 
+/* --- forgotten and offered again ------------------------------------------- */
+
+#define KINDS 4
+
+static _Atomic unsigned written[KINDS], seen[KINDS];	/* versions of a strand */
+static unsigned epochs_over;
+
+static void look_and_forget(unsigned me)
+{
+	(void)me;
+	while (!atomic_load(&stopping) || queue_in_flight(q)) {
+		struct delivery *out[2];
+		unsigned route;
+		size_t n = queue_take(q, out, 2, &route);
+
+		for (size_t i = 0; i < n; i++) {
+			unsigned kind = (unsigned)(out[i]->id[0] - 'a');
+			unsigned now = atomic_load(&written[kind]), before = atomic_load(&seen[kind]);
+
+			while (before < now && !atomic_compare_exchange_weak(&seen[kind], &before, now))
+				;
+			queue_forget(q, out[i]);
+		}
+		if (n)
+			queue_leave(q, route);
+	}
+}
+
+/* The first one also begins epochs: what it wrote before one has been looked at
+ * when the epoch is over. */
+static void write_and_offer(unsigned me)
+{
+	unsigned before[KINDS] = { 0 };
+	bool begun = false;
+
+	for (unsigned i = 0; i < scaled(200000); i++) {
+		unsigned kind = i % KINDS;
+
+		atomic_fetch_add(&written[kind], 1);
+		while (queue_offer(q, 0, &"abcd"[kind], 1, false) == QUEUE_FULL)
+			sched_yield();
+		if (me)
+			continue;
+		if (begun && queue_epoch_over(q, 0)) {
+			for (unsigned k = 0; k < KINDS; k++)
+				MUST(atomic_load(&seen[k]) >= before[k]);
+			begun = false;
+			epochs_over++;
+		}
+		if (!begun && kind == KINDS - 1) {
+			/* Its own offer follows each number that it knows. */
+			for (unsigned k = 0; k < KINDS; k++)
+				before[k] = i / KINDS + 1;
+			begun = queue_epoch_begin(q, 0);
+		}
+	}
+}
+
+/* An offer of a strand that is being forgotten is never lost. */
+START_TEST(a_forgotten_strand_is_looked_at_after_its_last_offer)
+{
+	struct crew workers, crew;
+
+	for (unsigned k = 0; k < KINDS; k++) {
+		atomic_store(&written[k], 0);
+		atomic_store(&seen[k], 0);
+	}
+	epochs_over = 0;
+	open_queue(NULL, 100);
+	crew_start(&workers, 2, look_and_forget);
+	crew_start(&crew, 2, write_and_offer);
+	crew_join(&crew);
+	atomic_store(&stopping, true);
+	crew_join(&workers);
+	for (unsigned k = 0; k < KINDS; k++)
+		ck_assert_uint_eq(atomic_load(&seen[k]), atomic_load(&written[k]));
+	ck_assert_uint_gt(epochs_over, 0);
+	close_queue();
+}
+END_TEST
+
 static void setup(void)
 {
 	reader_start();
@@ -654,6 +735,7 @@ int main(void)
 	tcase_add_test(t, a_wake_spent_on_one_who_leaves_is_not_lost);
 	tcase_add_test(t, a_wake_spent_on_one_who_stops_is_passed_on);
 	tcase_add_test(t, an_epoch_ends_after_its_offers);
+	tcase_add_test(t, a_forgotten_strand_is_looked_at_after_its_last_offer);
 	suite_add_tcase(s, t);
 	return run_suite(s);
 }
