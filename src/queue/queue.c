@@ -265,6 +265,11 @@ int queue_wait(struct queue *q, unsigned worker, int64_t deadline, int stop_fd)
 	}
 }
 
+void queue_nudge(struct queue *q)
+{
+	park_wake(&q->park);
+}
+
 size_t queue_in_flight(const struct queue *q)
 {
 	return inflight_count(&q->inflight);

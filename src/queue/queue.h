@@ -5,7 +5,7 @@
  * route and id) that drops what is already queued or running.  Bounded: a full
  * queue refuses, and the caller marks the route for scanning.
  *
- * Who may call: queue_offer any thread; queue_take, queue_finish, queue_forget,
+ * Who may call: queue_offer, queue_nudge any thread; queue_take, queue_finish, queue_forget,
  * queue_return worker threads, a delivery only by the worker that took it;
  * queue_new, queue_free the main thread, with no other thread inside.  Every caller is a
  * registered liburcu reader, the main thread too, and not inside a read-side
@@ -64,6 +64,9 @@ void queue_return(struct queue *q, struct delivery *d);	/* to the end of its lan
 /* Worker `worker` (0..n_workers-1) sleeps until there is work, `deadline`, or
  * `stop_fd` (-1: none) is readable.  STRAND_OK, STRAND_ETIMEOUT, STRAND_ESTOPPED. */
 int queue_wait(struct queue *q, unsigned worker, int64_t deadline, int stop_fd);
+
+/* Wakes one idle worker, if there is one, without work: its queue_wait returns. */
+void queue_nudge(struct queue *q);
 
 size_t queue_in_flight(const struct queue *q);			/* queued and running, all routes */
 

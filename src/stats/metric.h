@@ -30,6 +30,7 @@ enum metric {
 	METRIC_BATCHES,			/* committed */
 	METRIC_ROLLBACKS,		/* batches rolled back */
 	METRIC_CONTENDED,		/* deliveries left to another instance */
+	METRIC_PUT_OFF,			/* deliveries to be tried again */
 	METRIC_SCAN_PASSES,
 	METRIC_SCAN_ROWS,		/* rows read by passes */
 	METRIC_SCAN_FOUND,		/* hints found by passes */

@@ -42,6 +42,7 @@ struct service {
 	struct context context;
 	struct scanner scanner;
 	struct listener listener;
+	struct again again;
 	struct worker *workers;
 	struct thread *worker_threads;
 	struct thread scanner_thread, listener_thread;
@@ -231,13 +232,14 @@ static int start_workers(struct service *s, struct err *e)
 {
 	size_t n = (size_t)s->conf->workers_threads;
 
+	again_init(&s->again);
 	s->workers = calloc(n, sizeof(*s->workers));
 	s->worker_threads = calloc(n, sizeof(*s->worker_threads));
 	if (!s->workers || !s->worker_threads)
 		return err_set(e, STRAND_ENOMEM, "out of memory");
 	for (size_t i = 0; i < n; i++) {
 		char name[16];
-		if (worker_init(&s->workers[i], &s->context, (unsigned)i))
+		if (worker_init(&s->workers[i], &s->context, &s->again, (unsigned)i))
 			return err_set(e, STRAND_ENOMEM, "out of memory");
 		snprintf(name, sizeof(name), "worker-%u", (unsigned)i & 0xff);
 		int ret = start_thread(s, &s->worker_threads[i], name, worker_run, &s->workers[i], e);
@@ -253,6 +255,7 @@ static void stop_workers(struct service *s)
 		thread_join(&s->worker_threads[i]);
 	for (int i = 0; s->workers && i < s->conf->workers_threads; i++)
 		worker_release(&s->workers[i]);
+	again_release(&s->again);
 	free(s->worker_threads);
 	free(s->workers);
 }

@@ -10,7 +10,20 @@ static void swap(struct again_item *a, struct again_item *b)
 	*b = kept;
 }
 
-int again_add(struct again *a, struct delivery *d, int64_t due)
+void again_init(struct again *a)
+{
+	*a = (struct again){ .next = INT64_MAX };
+	pthread_mutex_init(&a->lock, NULL);
+}
+
+/* Relaxed, here and in again_next: only a hint of when to look; who looks takes
+ * the lock. */
+static void note_next(struct again *a)
+{
+	atomic_store_explicit(&a->next, a->n ? a->items[0].due : INT64_MAX, memory_order_relaxed);
+}
+
+static int push(struct again *a, struct delivery *d, int64_t due)
 {
 	size_t i = a->n;
 
@@ -26,6 +39,17 @@ int again_add(struct again *a, struct delivery *d, int64_t due)
 	for (; i && a->items[i].due < a->items[(i - 1) / 2].due; i = (i - 1) / 2)
 		swap(&a->items[i], &a->items[(i - 1) / 2]);
 	return 0;
+}
+
+int again_add(struct again *a, struct delivery *d, int64_t due)
+{
+	int ret;
+
+	pthread_mutex_lock(&a->lock);
+	ret = push(a, d, due);
+	note_next(a);
+	pthread_mutex_unlock(&a->lock);
+	return ret;
 }
 
 static struct delivery *pop(struct again *a)
@@ -47,20 +71,33 @@ static struct delivery *pop(struct again *a)
 	}
 }
 
+static struct delivery *take_due(struct again *a, int64_t now)
+{
+	struct delivery *d = NULL;
+
+	pthread_mutex_lock(&a->lock);
+	if (a->n && a->items[0].due <= now)
+		d = pop(a);
+	note_next(a);
+	pthread_mutex_unlock(&a->lock);
+	return d;
+}
+
 void again_return_due(struct again *a, struct queue *q, int64_t now)
 {
-	while (a->n && a->items[0].due <= now)
-		queue_return(q, pop(a));
+	struct delivery *d;
+
+	while (again_next(a) <= now && (d = take_due(a, now)))
+		queue_return(q, d);
 }
 
-int64_t again_next(const struct again *a, int64_t otherwise)
+int64_t again_next(const struct again *a)
 {
-	return a->n && a->items[0].due < otherwise ? a->items[0].due : otherwise;
+	return atomic_load_explicit(&a->next, memory_order_relaxed);
 }
 
-void again_release(struct again *a, struct queue *q)
+void again_release(struct again *a)
 {
-	again_return_due(a, q, INT64_MAX);
 	free(a->items);
-	*a = (struct again){ 0 };
+	pthread_mutex_destroy(&a->lock);
 }

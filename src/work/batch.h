@@ -16,6 +16,8 @@ enum item_state {
 	ITEM_SETTLED,	/* has a `done` receipt that this transaction wrote */
 	ITEM_FAILED,	/* has a `failed` receipt that this transaction wrote */
 	ITEM_GONE,	/* nothing to do: forged, settled before, or history */
+	ITEM_PUT_OFF,	/* ours, not settled, and by no fault of its own: later */
+	ITEM_STATES
 };
 
 struct batch {
@@ -28,6 +30,8 @@ struct batch {
 	bool committed;			/* the last transaction stands */
 	enum fault fault;		/* why it failed, and where */
 	enum stage stage;
+	struct err why;			/* a strand was put off for this, and the batch went on */
+	enum fault why_fault;
 };
 
 /* Claims, handles and settles in two round trips.  0: committed; each item's

@@ -127,7 +127,7 @@ static int write_failed(struct batch *b, struct session *s, size_t i, const stru
 	return 0;
 }
 
-/* 0 also when the strand is put off: it stays ITEM_TAKEN then. */
+/* 0 also when the strand is put off. */
 static int guard_one(struct batch *b, struct session *s, size_t i, struct err *e)
 {
 	struct err why;
@@ -149,7 +149,9 @@ static int guard_one(struct batch *b, struct session *s, size_t i, struct err *e
 	case FAULT_TRANSACTION:
 	case FAULT_RESOURCES:
 	case FAULT_CONNECTION:	/* raised, not met: this session lives */
-		b->states[i] = ITEM_TAKEN;
+		b->states[i] = ITEM_PUT_OFF;
+		b->why = why;
+		b->why_fault = b->fault;
 		return 0;
 	default:
 		*e = why;
@@ -189,7 +191,7 @@ int batch_run_guarded(struct batch *b, struct session *s, struct err *e)
 			continue;
 		/* What is left is for the next transaction, or the next start. */
 		if (clock_now() > enough || stop_level(b->context->stop) != STOP_NONE)
-			b->states[i] = ITEM_TAKEN;
+			b->states[i] = ITEM_PUT_OFF;
 		else
 			ret = guard_one(b, s, i, e);
 	}

@@ -16,11 +16,11 @@
 #define CONTENDED_CAP_MS 500	/* another instance has it, which takes no longer than a batch */
 #define TRIES_CAP 30
 
-int worker_init(struct worker *w, const struct context *x, unsigned number)
+int worker_init(struct worker *w, const struct context *x, struct again *again, unsigned number)
 {
 	const struct conf *conf = x->conf;
 
-	*w = (struct worker){ .context = x, .number = number };
+	*w = (struct worker){ .context = x, .again = again, .number = number };
 	w->pool = (struct connpool){
 		.targets = { x->target }, .routes = x->routes,
 		.connect_timeout_ms = conf->db_connect_timeout_ms,
@@ -51,7 +51,7 @@ static void put_off(struct worker *w, struct delivery *d, int64_t cap_ms)
 {
 	if (d->tries < TRIES_CAP)
 		d->tries++;
-	if (again_add(&w->again, d, clock_after_ms(backoff_ms(d->tries, AGAIN_FIRST_MS, cap_ms))))
+	if (again_add(w->again, d, clock_after_ms(backoff_ms(d->tries, AGAIN_FIRST_MS, cap_ms))))
 		queue_return(w->context->queue, d);
 }
 
@@ -60,23 +60,30 @@ static void batch_end(struct worker *w, struct batch *b, bool ran)
 {
 	const struct context *x = w->context;
 	unsigned route = b->route->index;
-	uint64_t settled = 0, failed = 0, contended = 0;
+	uint64_t n[ITEM_STATES] = { 0 };
 
 	for (size_t i = 0; i < b->n; i++) {
-		settled += b->states[i] == ITEM_SETTLED;
-		failed += b->states[i] == ITEM_FAILED;
-		if (b->states[i] == ITEM_TAKEN || b->states[i] == ITEM_OURS) {
-			contended += ran;
-			put_off(w, b->items[i], ran ? CONTENDED_CAP_MS : AGAIN_CAP_MS);
-		} else if (b->states[i] == ITEM_GONE) {
-			queue_forget(x->queue, b->items[i]);
-		} else {
-			queue_finish(x->queue, b->items[i]);
+		struct delivery *d = b->items[i];
+		n[b->states[i]]++;
+		switch (b->states[i]) {
+		case ITEM_TAKEN:
+			put_off(w, d, ran ? CONTENDED_CAP_MS : AGAIN_CAP_MS);
+			break;
+		case ITEM_OURS:
+		case ITEM_PUT_OFF:
+			put_off(w, d, AGAIN_CAP_MS);
+			break;
+		case ITEM_GONE:
+			queue_forget(x->queue, d);
+			break;
+		default:
+			queue_finish(x->queue, d);
 		}
 	}
-	count(x, METRIC_SETTLED, route, settled);
-	count(x, METRIC_FAILED, route, failed);
-	count(x, METRIC_CONTENDED, route, contended);
+	count(x, METRIC_SETTLED, route, n[ITEM_SETTLED]);
+	count(x, METRIC_FAILED, route, n[ITEM_FAILED]);
+	count(x, METRIC_CONTENDED, route, ran ? n[ITEM_TAKEN] : 0);
+	count(x, METRIC_PUT_OFF, route, n[ITEM_OURS] + n[ITEM_PUT_OFF] + (ran ? 0 : n[ITEM_TAKEN]));
 	count(x, METRIC_BATCHES, route, b->committed);
 	count(x, METRIC_ROLLBACKS, route, !ran && !b->committed);
 	count(x, METRIC_REPLIES, route, b->committed ? b->replies : 0);
@@ -126,6 +133,29 @@ static void outage(struct worker *w, const struct err *e)
 	pause_ms(w, ms);
 }
 
+static void tell_trouble(struct worker *w, const struct batch *b, const char *who, enum fault fault,
+			 const struct err *e)
+{
+	char what[160];
+
+	snprintf(what, sizeof(what), "route %s: %s put off (%s%s%s)", b->route->conf->tag, who,
+		 outcome_name(fault), *e->sqlstate ? ", SQLSTATE " : "", e->sqlstate);
+	outage_failed(&w->trouble[b->route->index], e, what);
+}
+
+/* A batch that was committed: did it get anywhere? */
+static void tell_success(struct worker *w, const struct batch *b)
+{
+	if (b->why.code)
+		tell_trouble(w, b, "strand", b->why_fault, &b->why);
+	for (size_t i = 0; !b->why.code && i < b->n; i++) {
+		if (b->states[i] != ITEM_SETTLED && b->states[i] != ITEM_FAILED)
+			continue;
+		outage_over(&w->trouble[b->route->index], "the one before was put off, this one is settled");
+		return;
+	}
+}
+
 /* The session after a batch that failed: rolled back, or thrown away.  An earlier
  * handler may have spoilt it, by DEALLOCATE or a statement_timeout of its own, say,
  * so at the first such fault in a row it is not kept. */
@@ -133,7 +163,6 @@ static void clean_up(struct worker *w, struct batch *b, struct session *s, int r
 {
 	bool suspect = b->fault == FAULT_CONFIGURATION || b->fault == FAULT_RESOURCES;
 	struct outage *trouble = &w->trouble[b->route->index];
-	char what[160];
 	struct err ignored;
 
 	if (ret == STRAND_ETIMEOUT && b->stage != STAGE_COMMIT)
@@ -145,9 +174,7 @@ static void clean_up(struct worker *w, struct batch *b, struct session *s, int r
 		connpool_discard(&w->pool, 0);
 	if (ret == STRAND_ESTOPPED)
 		return;
-	snprintf(what, sizeof(what), "route %s: batch put off (%s%s%s)", b->route->conf->tag,
-		 outcome_name(b->fault), *e->sqlstate ? ", SQLSTATE " : "", e->sqlstate);
-	outage_failed(trouble, e, what);
+	tell_trouble(w, b, "batch", b->fault, e);
 }
 
 /* One transaction for these deliveries. */
@@ -172,7 +199,7 @@ static void work_on(struct worker *w, unsigned route, struct delivery **items, s
 	if (ret)
 		clean_up(w, &b, s, ret, &e);
 	else
-		outage_over(&w->trouble[route], "the batch before this one was put off, this one is settled");
+		tell_success(w, &b);
 	batch_end(w, &b, !ret);
 	free(b.states);
 }
@@ -192,8 +219,19 @@ static void work(struct worker *w, unsigned route, size_t n)
 	}
 	if (together)
 		work_on(w, route, w->items, together);
-	for (size_t i = together; i < n; i++)
-		work_on(w, route, &w->items[i], 1);
+	for (size_t i = together; i < n; i++) {
+		if (stop_level(w->context->stop) == STOP_NONE)
+			work_on(w, route, &w->items[i], 1);
+		else
+			queue_return(w->context->queue, w->items[i]);
+	}
+}
+
+static int64_t wake_at(const struct worker *w)
+{
+	int64_t idle = clock_after_ms(IDLE_MS), due = again_next(w->again);
+
+	return due < idle ? due : idle;
 }
 
 void worker_run(void *arg)
@@ -206,17 +244,18 @@ void worker_run(void *arg)
 	while (stop_level(x->stop) == STOP_NONE) {
 		if (FAILPOINT("worker.take"))
 			continue;
-		again_return_due(&w->again, x->queue, clock_now());
+		again_return_due(w->again, x->queue, clock_now());
 		n = queue_take(x->queue, w->items, (size_t)x->conf->workers_batch, &route);
 		if (n) {
+			/* What is put off must not wait until we have time again. */
+			if (again_next(w->again) != INT64_MAX)
+				queue_nudge(x->queue);
 			work(w, route, n);
 			queue_leave(x->queue, route);
 			continue;
 		}
 		connpool_tidy(&w->pool, clock_now());
-		(void)!queue_wait(x->queue, w->number, again_next(&w->again, clock_after_ms(IDLE_MS)),
-				  x->stop->drain.fd);
+		(void)!queue_wait(x->queue, w->number, wake_at(w), x->stop->drain.fd);
 	}
-	again_release(&w->again, x->queue);
 	connpool_release(&w->pool);
 }

@@ -15,13 +15,14 @@ struct worker {
 	const struct context *context;
 	unsigned number;		/* 0..threads-1 */
 	struct connpool pool;
-	struct again again;
+	struct again *again;		/* borrowed; all workers' */
 	struct delivery **items;	/* room for one batch */
 	struct outage outage;
 	struct outage *trouble;		/* per route: batches put off in a row */
 };
 
-int worker_init(struct worker *w, const struct context *x, unsigned number) MUST_CHECK;
+int worker_init(struct worker *w, const struct context *x, struct again *again,
+		unsigned number) MUST_CHECK;
 void worker_run(void *worker);
 void worker_release(struct worker *w);
 
