@@ -23,8 +23,9 @@ int inflight_init(struct inflight *f, unsigned n_routes, size_t max_entries, siz
 
 	memset(f, 0, sizeof(*f));
 	f->max_entries = max_entries;
-	f->max_per_route = max_per_route;
+	f->max_per_route = max_per_route ? max_per_route : max_entries;
 	f->max_bytes = max_bytes;
+	f->max_route_bytes = (size_t)((double)max_bytes * (double)f->max_per_route / (double)max_entries);
 	while (buckets < max_entries && buckets < MAX_BUCKETS)
 		buckets *= 2;
 
@@ -142,7 +143,7 @@ static bool reserve_entry(struct inflight *f, unsigned route, bool *ret_parity)
 
 	/* Checked apart from the addition: a route's own bound keeps it from taking
 	 * all room, and a few more do no harm. */
-	if (f->max_per_route && inflight_count_on(f, route) >= f->max_per_route)
+	if (inflight_count_on(f, route) >= f->max_per_route)
 		return false;
 	do {
 		if (now >= f->max_entries)
@@ -157,24 +158,36 @@ static bool reserve_entry(struct inflight *f, unsigned route, bool *ret_parity)
 	return true;
 }
 
-static bool reserve_bytes(struct inflight *f, size_t n)
+static bool add_bytes(_Atomic size_t *bytes, size_t n, size_t max)
 {
 	/* Relaxed, both: a number, it publishes nothing. */
-	size_t now = atomic_load_explicit(&f->bytes, memory_order_relaxed);
+	size_t now = atomic_load_explicit(bytes, memory_order_relaxed);
 
 	do {
-		if (now && (n > f->max_bytes || now > f->max_bytes - n))
+		if (now && (n > max || now > max - n))
 			return false;
-	} while (!atomic_compare_exchange_weak_explicit(&f->bytes, &now, now + n,
+	} while (!atomic_compare_exchange_weak_explicit(bytes, &now, now + n,
 			memory_order_relaxed, memory_order_relaxed));
 	return true;
+}
+
+static bool reserve_bytes(struct inflight *f, unsigned route, size_t n)
+{
+	if (!add_bytes(&f->routes[route].bytes, n, f->max_route_bytes))
+		return false;
+	if (add_bytes(&f->bytes, n, f->max_bytes))
+		return true;
+	/* Relaxed: as above. */
+	atomic_fetch_sub_explicit(&f->routes[route].bytes, n, memory_order_relaxed);
+	return false;
 }
 
 static void give_back(struct inflight *f, unsigned route, bool parity, size_t bytes)
 {
 	/* Release: who reads 0 sees that the entry is out of the set. */
 	atomic_fetch_sub_explicit(&f->routes[route].entries[parity], 1, memory_order_release);
-	/* Relaxed, both: numbers, they publish nothing. */
+	/* Relaxed, all three: numbers, they publish nothing. */
+	atomic_fetch_sub_explicit(&f->routes[route].bytes, bytes, memory_order_relaxed);
 	atomic_fetch_sub_explicit(&f->bytes, bytes, memory_order_relaxed);
 	atomic_fetch_sub_explicit(&f->entries, 1, memory_order_relaxed);
 }
@@ -238,7 +251,7 @@ enum queue_answer inflight_add(struct inflight *f, unsigned route, const char *i
 
 	if (!reserve_entry(f, route, &parity))
 		return present(f, h, &k) ? QUEUE_DUPLICATE : QUEUE_FULL;
-	if (!reserve_bytes(f, id_len)) {
+	if (!reserve_bytes(f, route, id_len)) {
 		give_back(f, route, parity, 0);
 		return present(f, h, &k) ? QUEUE_DUPLICATE : QUEUE_FULL;
 	}
@@ -307,6 +320,14 @@ size_t inflight_count_on(const struct inflight *f, unsigned route)
 	/* Acquire, both: what was done before the last one was finished is seen. */
 	return atomic_load_explicit(&r->entries[0], memory_order_acquire) +
 	       atomic_load_explicit(&r->entries[1], memory_order_acquire);
+}
+
+bool inflight_has_room(const struct inflight *f, unsigned route)
+{
+	/* Relaxed: a number that decides when to look again. */
+	size_t bytes = atomic_load_explicit(&f->routes[route].bytes, memory_order_relaxed);
+
+	return inflight_count_on(f, route) <= f->max_per_route / 2 && bytes <= f->max_route_bytes / 2;
 }
 
 bool inflight_epoch_over(const struct inflight *f, unsigned route)

@@ -49,19 +49,20 @@ struct entry {
 struct inflight {
 	struct cds_lfht *set;
 	struct siphash_key key;
-	size_t max_entries, max_per_route, max_bytes;
+	size_t max_entries, max_per_route, max_bytes, max_route_bytes;
 	struct inflight_route *routes;
 	_Alignas(64) _Atomic size_t entries;
 	_Atomic size_t bytes;
 };
 
-/* Entries of one route, by the parity of the epoch in which they were offered. */
 struct inflight_route {
-	_Atomic size_t entries[2];
+	_Atomic size_t entries[2];	/* by the parity of the epoch in which they were offered */
+	_Atomic size_t bytes;		/* of their ids */
 	_Atomic bool parity;	/* of the present epoch */
 };
 
-/* `max_per_route` 0: no bound of a route's own. */
+/* `max_per_route` 0: no bound of a route's own; else it has the same share of the
+ * bytes. */
 int inflight_init(struct inflight *f, unsigned n_routes, size_t max_entries, size_t max_per_route,
 		  size_t max_bytes) MUST_CHECK;
 void inflight_release(struct inflight *f);	/* frees all that is in it; also after a failed init */
@@ -86,6 +87,8 @@ size_t inflight_count(const struct inflight *f);
 /* Counted before an entry can be found and until it cannot: who was answered
  * QUEUE_DUPLICATE and then reads 0 knows that the other one is finished. */
 size_t inflight_count_on(const struct inflight *f, unsigned route);
+
+bool inflight_has_room(const struct inflight *f, unsigned route);	/* see queue_has_room */
 
 /* See queue_epoch_begin and queue_epoch_over. */
 bool inflight_epoch_begin(struct inflight *f, unsigned route);

@@ -280,6 +280,11 @@ size_t queue_in_flight_on(const struct queue *q, unsigned route)
 	return inflight_count_on(&q->inflight, route);
 }
 
+bool queue_has_room(const struct queue *q, unsigned route)
+{
+	return inflight_has_room(&q->inflight, route);
+}
+
 bool queue_epoch_begin(struct queue *q, unsigned route)
 {
 	return inflight_epoch_begin(&q->inflight, route);

@@ -29,7 +29,7 @@ struct queue_config {
 	unsigned n_routes;
 	const unsigned *max_workers;	/* per route: workers on it at once, 0 = no cap; copied */
 	size_t max_entries;		/* queued or running */
-	size_t max_per_route;		/* the same of one route; 0: all of them */
+	size_t max_per_route;		/* the same of one route, with that share of the bytes; 0: all */
 	size_t max_bytes;		/* of their ids; a longer id is let in alone */
 	unsigned n_workers;		/* 1..64 */
 };
@@ -73,6 +73,10 @@ size_t queue_in_flight(const struct queue *q);			/* queued and running, all rout
 /* The same for one route.  Who offered (and was answered ADDED or DUPLICATE) and
  * then reads 0 knows that all of its offers are finished. */
 size_t queue_in_flight_on(const struct queue *q, unsigned route);
+
+/* Is at most half of the route's share taken?  That is enough to keep the workers
+ * busy until the next look, and leaves room for what a page may hold. */
+bool queue_has_room(const struct queue *q, unsigned route);
 
 /* Epochs of one route, to learn when everything offered so far is finished while
  * new offers keep coming: as in epoch-based reclamation, two are told apart, and

@@ -10,6 +10,7 @@
 #include "base/failpoint.h"
 
 #define PAGE_TIMEOUT_MS 60000
+#define PAGES_A_TURN 8		/* then the other routes' turn */
 #define RECORD_TIMEOUT_MS 2000	/* it is only a hint, and may stand between us and a stop */
 
 /* A page is bounded by the rows that it reads, not by those that it finds, so
@@ -161,15 +162,6 @@ static int one_page(struct scanner *s, unsigned route, struct err *e)
 	return ret;
 }
 
-/* Is there room for what a page may hold?  Half of the route's share is enough to
- * keep the workers busy until the next look. */
-static bool room(const struct scanner *s, unsigned route)
-{
-	size_t share = (size_t)s->context->conf->queue_limit / s->context->routes->n;
-
-	return queue_in_flight_on(s->context->queue, route) <= share / 2;
-}
-
 static int query_text(struct scanner *s, const char *sql, PGresult **ret_result, struct err *e)
 {
 	return conn_query(s->conn, sql, 0, NULL, clock_after_ms(PAGE_TIMEOUT_MS), ret_result, e);
@@ -190,7 +182,8 @@ static int take_snapshot(struct scanner *s, struct snapshot *ret, struct err *e)
 }
 
 /* STRAND_ENOENT, without text, when the route is not attached (any more). */
-static int read_position(struct scanner *s, unsigned route, uint64_t *ret, struct err *e)
+static int read_position(struct scanner *s, unsigned route, uint64_t *ret, int64_t *ret_attached_at,
+			 struct err *e)
 {
 	const struct route *r = &s->context->routes->routes[route];
 	struct buf sql = BUF_INIT;
@@ -198,15 +191,18 @@ static int read_position(struct scanner *s, unsigned route, uint64_t *ret, struc
 	int code;
 
 	buf_init(&sql);
-	buf_addf(&sql, "SELECT l.position FROM %s l WHERE %s", r->routes, r->where);
+	buf_addf(&sql, "SELECT l.position, (extract(epoch FROM l.attached_at) * 1000000)::bigint FROM %s l"
+		 " WHERE %s", r->routes, r->where);
 	code = sql.failed ? err_set(e, STRAND_ENOMEM, "out of memory") : query_text(s, sql.data, &res, e);
 	buf_release(&sql);
 	if (code)
 		return code;
-	if (PQntuples(res))
+	if (PQntuples(res)) {
 		*ret = strtoull(PQgetvalue(res, 0, 0), NULL, 10);
-	else
+		*ret_attached_at = strtoll(PQgetvalue(res, 0, 1), NULL, 10);
+	} else {
 		code = STRAND_ENOENT;
+	}
 	PQclear(res);
 	return code;
 }
@@ -225,17 +221,20 @@ static int begin(struct scanner *s, unsigned route, struct err *e)
 	struct scan_route *sr = &s->routes[route];
 	struct snapshot now = { 0 };
 	uint64_t position = 0;
+	int64_t attached_at = 0;
 	int ret = take_snapshot(s, &now, e);
 
 	if (!ret)
-		ret = read_position(s, route, &position, e);
+		ret = read_position(s, route, &position, &attached_at, e);
 	if (ret) {
 		snapshot_release(&now);
 		return ret;
 	}
-	/* Lowered by an operator who wants delivered what was there already. */
-	if (!sr->seen || position < sr->position)
+	/* Lowered by an operator who wants delivered what was there already, or
+	 * attached anew: what was judged in between was judged as detached. */
+	if (!sr->seen || position < sr->position || attached_at != sr->attached_at)
 		sr->full = true;
+	sr->attached_at = attached_at;
 	/* What was known to be settled said nothing about what is asked for now. */
 	if (sr->full)
 		sr->settled = sr->pending = 0;
@@ -302,25 +301,31 @@ static void end(struct scanner *s, unsigned route)
 int pass_run(struct scanner *s, unsigned route, struct err *e)
 {
 	struct scan_route *sr = &s->routes[route];
+	unsigned pages = 0;
+	bool urgent;
 	int ret = prepare(s, route, e);
 
 	if (!ret && !sr->running)
 		ret = begin(s, route, e);
+	urgent = sr->pass.high;
 	if (ret == STRAND_ENOENT) {
 		/* Detached: if it is attached again, it starts anew. */
 		sr->seen = false;
 		return 0;
 	}
-	while (!ret) {
+	while (!ret && sr->running) {
 		if (stop_level(s->context->stop) != STOP_NONE)
 			return err_set(e, STRAND_ESTOPPED, "told to stop");
-		if (sr->pass.from < sr->pass.to)
-			ret = room(s, route) ? one_page(s, route, e) : STRAND_EFULL;
-		else if (!next_range(sr))
-			break;
+		if (sr->pass.from < sr->pass.to) {
+			if (pages++ == PAGES_A_TURN)
+				break;
+			ret = queue_has_room(s->context->queue, route) ? one_page(s, route, e) : STRAND_EFULL;
+		} else if (!next_range(sr)) {
+			end(s, route);
+		} else if (urgent) {
+			break;	/* the urgent strands of the others come before our normal ones */
+		}
 	}
-	if (!ret)
-		end(s, route);
 	return ret;
 }
 
@@ -351,9 +356,11 @@ int pass_record_position(struct scanner *s, unsigned route, struct err *e)
 	snprintf(before, sizeof(before), "%" PRIu64, sr->position);
 	buf_init(&sql);
 	/* Only from the value that this thread knows: another one was set by an
-	 * operator, or by another instance, and is read by the next pass. */
-	buf_addf(&sql, "UPDATE %s l SET position = $1::pg_catalog.xid8 WHERE %s"
-		 " AND l.position = $2::pg_catalog.xid8", r->routes, r->where);
+	 * operator, or by another instance, and is read by the next pass.  A row that
+	 * somebody holds is for the next time. */
+	buf_addf(&sql, "UPDATE %s u SET position = $1::pg_catalog.xid8 WHERE u.route = (SELECT l.route FROM %s l"
+		 " WHERE %s AND l.position = $2::pg_catalog.xid8 FOR NO KEY UPDATE SKIP LOCKED)",
+		 r->routes, r->routes, r->where);
 	ret = sql.failed ? err_set(e, STRAND_ENOMEM, "out of memory")
 		: conn_query(s->conn, sql.data, 2, values, clock_after_ms(RECORD_TIMEOUT_MS), &res, e);
 	buf_release(&sql);

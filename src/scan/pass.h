@@ -4,13 +4,16 @@
 
 #include "scan/scanner.h"
 
-/* Offers every strand of the route that may lack a receipt to the queue, and at
- * its end makes this pass's snapshot the next one's start.  STRAND_EFULL: there is
- * no room for more of this route; call again a little later, and it goes on where
- * it was.  STRAND_ESTOPPED; errors of conn_query. */
+/* A turn of the route's pass, some pages long, after which `running` tells whether
+ * there is more of it: so one route's long pass does not keep the others waiting,
+ * and the urgent strands of all come before the normal ones of any.  A pass offers
+ * every strand of the route that may lack a receipt to the queue, and at its end
+ * makes its snapshot the next one's start.  STRAND_EFULL: there is no room for
+ * more of this route; call again a little later, and it goes on where it was.
+ * STRAND_ESTOPPED; errors of conn_query. */
 int pass_run(struct scanner *s, unsigned route, struct err *e) MUST_CHECK;
 
-/* Forgets a pass that waits for room: the next one begins anew. */
+/* Forgets an unfinished pass: the next one begins anew. */
 void pass_abandon(struct scanner *s, unsigned route);
 
 /* Records the least xact_id that may still lack a receipt, as far as it is known:

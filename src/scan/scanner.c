@@ -1,19 +1,21 @@
 #include "scan/scanner.h"
 
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/outage.h"
 #include "scan/pass.h"
 
 #define RECORD_MS 10000		/* positions are recorded at most this often */
 #define ROOM_MS 5		/* a pass without room looks again after this */
 
 /* No handler runs in this session, so the planner is pinned for good: pages are
- * read through the (xact_id, hash) index whatever the statistics say. */
+ * read through the (xact_id, hash) index whatever the statistics say.  A table
+ * that is locked for longer must not hold up the other routes. */
 static const char pins_sql[] =
+	"SET lock_timeout = '250ms';"
 	"SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_bitmapscan = off;"
 	" SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_sort = off;"
 	" SET max_parallel_workers_per_gather = 0";
@@ -86,26 +88,41 @@ static int connect_scanner(struct scanner *s, struct err *e)
 	return ret;
 }
 
+/* Is it this route's turn?  After an error only when its pause is over. */
+static bool is_due(struct scan_route *sr, int64_t now)
+{
+	/* relaxed: who takes the mark orders */
+	return now >= sr->next_at ||
+	       (!sr->trouble.failures && atomic_load_explicit(&sr->marked, memory_order_relaxed));
+}
+
+static void trouble(struct scanner *s, unsigned route, const struct err *e)
+{
+	struct scan_route *sr = &s->routes[route];
+	char what[160];
+
+	snprintf(what, sizeof(what), "scan of route %s put off", s->context->routes->routes[route].conf->tag);
+	sr->next_at = clock_after_ms(outage_failed(&sr->trouble, e, what));
+}
+
 static int serve_route(struct scanner *s, unsigned route, struct err *e)
 {
 	struct scan_route *sr = &s->routes[route];
-	int64_t now = clock_now();
 	/* acquire: what was committed before the mark is visible to the snapshot
 	 * that is taken after it */
 	bool marked = atomic_exchange_explicit(&sr->marked, false, memory_order_acq_rel);
-	int ret = 0;
+	/* A mark during a pass is for the next one: this one's snapshot is older. */
+	bool again = marked && sr->running;
+	int ret = pass_run(s, route, e);
 
-	if (marked || sr->running || !sr->seen || now >= sr->next_at) {
-		/* A mark during a pass is for the next one: this one's snapshot is older. */
-		bool again = marked && sr->running;
-		ret = pass_run(s, route, e);
-		sr->next_at = ret == STRAND_EFULL ? clock_after_ms(ROOM_MS)
-			: again ? 0 : clock_after_ms(s->context->conf->scan_interval_ms);
-		/* relaxed: this thread's own note */
-		if (again && ret)
-			atomic_store_explicit(&sr->marked, true, memory_order_relaxed);
-	}
-	if (!ret && now - sr->recorded_at > RECORD_MS * NSEC_PER_MSEC)
+	sr->next_at = ret == STRAND_EFULL ? clock_after_ms(ROOM_MS)
+		: again || sr->running ? 0 : clock_after_ms(s->context->conf->scan_interval_ms);
+	/* relaxed: this thread's own note */
+	if (again && (ret || sr->running))
+		atomic_store_explicit(&sr->marked, true, memory_order_relaxed);
+	if (!ret)
+		outage_over(&sr->trouble, "scanned again");
+	if (!ret && clock_now() - sr->recorded_at > RECORD_MS * NSEC_PER_MSEC)
 		ret = pass_record_position(s, route, e);
 	return ret;
 }
@@ -120,17 +137,17 @@ static int64_t next_due(const struct scanner *s)
 	return due;
 }
 
-/* One round over all routes.  An error of one route's table does not keep the
- * others waiting. */
+/* One round over all routes, each with its turn.  An error of one route's table
+ * does not keep the others waiting. */
 static int round_of_routes(struct scanner *s, struct err *e)
 {
 	for (unsigned i = 0; i < s->context->routes->n; i++) {
-		int ret = serve_route(s, i, e);
+		int ret = is_due(&s->routes[i], clock_now()) ? serve_route(s, i, e) : 0;
 		if (!ret || ret == STRAND_EFULL)
 			continue;
 		if (ret == STRAND_ESTOPPED || !conn_usable(s->conn))
 			return ret;
-		log_warning("scan of route %s: %s", s->context->routes->routes[i].conf->tag, e->text);
+		trouble(s, i, e);
 	}
 	return 0;
 }

@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 
 #include "base/event.h"
+#include "base/outage.h"
 #include "scan/snapshot.h"
 #include "strand/context.h"
 
@@ -36,11 +37,13 @@ struct scan_route {
 	bool full;		/* the next pass starts at the recorded position */
 	bool seen;		/* `since` holds the last completed pass's snapshot */
 	struct snapshot since;
-	bool running;		/* a pass waits for room; `pass` says where it is */
+	bool running;		/* a pass is not finished; `pass` says where it is */
 	struct scan_pass pass;
-	int64_t next_at;	/* clock_now() based: the next pass by interval */
+	int64_t next_at;	/* clock_now() based: its next turn, if nothing is marked before */
+	struct outage trouble;	/* errors of this route's statements */
 	uint64_t read_to;	/* no row was read at or above this xact_id */
 	uint64_t position;	/* as this thread last read or wrote it */
+	int64_t attached_at;	/* of the attachment that `since` belongs to, microseconds */
 	uint64_t settled;	/* every strand below it is; 0: not known */
 	uint64_t pending;	/* the next `settled`, when the queue's epoch is over; 0: none */
 	int64_t recorded_at;
