@@ -1,0 +1,149 @@
+#include "strandd/parts.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/outage.h"
+
+int start_stop(struct service *s, struct err *e)
+{
+	if (stop_init(&s->stop) || event_init(&s->done))
+		return err_set(e, STRAND_ESYS, "no event descriptors");
+	return 0;
+}
+
+void stop_stop(struct service *s)
+{
+	event_release(&s->done);
+	stop_release(&s->stop);
+}
+
+static int try_resolve(struct service *s, struct err *e)
+{
+	struct conn *c;
+	int ret = conn_open(&c, &s->target, clock_after_ms(s->conf->db_connect_timeout_ms),
+			    s->signal_fd, e);
+
+	if (ret)
+		return ret;
+	ret = route_table_resolve(&s->routes, s->conf, c, e);
+	conn_close(c);
+	return ret;
+}
+
+int take_signal(struct service *s)
+{
+	struct signalfd_siginfo info;
+
+	if (read(s->signal_fd, &info, sizeof(info)) != sizeof(info))
+		return 0;
+	if (info.ssi_signo != SIGHUP)
+		return (int)info.ssi_signo;
+	log_info("SIGHUP: the configuration is read at start only");
+	return 0;
+}
+
+/* An unreachable server is waited for; a signal to stop ends the wait. */
+int start_routes(struct service *s, struct err *e)
+{
+	struct pollfd fd = { .fd = s->signal_fd, .events = POLLIN };
+	struct outage outage = { 0 };
+	int ret;
+
+	if (!s->conf->n_routes)
+		return err_set(e, STRAND_EINVAL, "%s: no routes: there is nothing to serve", s->conf->file);
+	for (;;) {
+		ret = try_resolve(s, e);
+		if (!ret || ret == STRAND_EINVAL || ret == STRAND_ENOMEM)
+			return ret;
+		if (ret != STRAND_ESTOPPED)
+			(void)!poll(&fd, 1, (int)outage_failed(&outage, e, "waiting for it"));
+		if (take_signal(s))
+			return STRAND_ESTOPPED;
+	}
+}
+
+void stop_routes(struct service *s)
+{
+	route_table_free(s->routes);
+}
+
+static double depth_gauge(void *arg, unsigned route)
+{
+	return (double)queue_depth(((struct service *)arg)->queue, route);
+}
+
+static double in_flight_gauge(void *arg, unsigned route)
+{
+	return (double)queue_in_flight_on(((struct service *)arg)->queue, route);
+}
+
+int start_metrics(struct service *s, struct err *e)
+{
+	size_t n = s->routes->n;
+
+	s->tags = calloc(n + 1, sizeof(*s->tags));
+	s->sources = calloc(n + 1, sizeof(*s->sources));
+	if (!s->tags || !s->sources)
+		return err_set(e, STRAND_ENOMEM, "out of memory");
+	for (size_t i = 0; i < n; i++) {
+		s->tags[i] = s->routes->routes[i].conf->tag;
+		s->sources[i] = s->routes->routes[i].conf->source;
+	}
+	if (metrics_new(&s->metrics, s->tags, s->sources, (unsigned)n) ||
+	    metric_gauge(s->metrics, "queue_depth", "Deliveries queued.", true, depth_gauge, s) ||
+	    metric_gauge(s->metrics, "in_flight", "Deliveries queued or running.", true,
+			 in_flight_gauge, s))
+		return err_set(e, STRAND_ENOMEM, "out of memory");
+	return 0;
+}
+
+void stop_metrics(struct service *s)
+{
+	metrics_free(s->metrics);
+	free(s->tags);
+	free(s->sources);
+}
+
+int start_queue(struct service *s, struct err *e)
+{
+	unsigned *caps = calloc(s->routes->n + 1, sizeof(*caps));
+	struct queue_config config = {
+		.n_routes = (unsigned)s->routes->n, .max_workers = caps,
+		.max_entries = (size_t)s->conf->queue_limit, .max_bytes = (size_t)s->conf->queue_bytes,
+		.max_per_route = ((size_t)s->conf->queue_limit + s->routes->n - 1) / s->routes->n,
+		.n_workers = (unsigned)s->conf->workers_threads,
+	};
+	int ret = STRAND_ENOMEM;
+
+	for (size_t i = 0; caps && i < s->routes->n; i++)
+		caps[i] = s->routes->routes[i].conf->serial ? 1 : 0;
+	if (caps)
+		ret = queue_new(&s->queue, &config);
+	free(caps);
+	if (ret)
+		return err_set(e, ret, "cannot make the queue: %s", err_name(ret));
+	s->context = (struct context){ .conf = s->conf, .target = &s->target, .routes = s->routes,
+				       .queue = s->queue, .metrics = s->metrics, .stop = &s->stop };
+	return 0;
+}
+
+void stop_queue(struct service *s)
+{
+	queue_free(s->queue);
+}
+
+int start_stats(struct service *s, struct err *e)
+{
+	return s->conf->stats_socket ? stats_server_start(&s->stats, s->conf->stats_socket, s->metrics, e) : 0;
+}
+
+void stop_stats(struct service *s)
+{
+	stats_server_stop(s->stats);
+}
