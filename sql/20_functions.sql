@@ -418,6 +418,28 @@ BEGIN
 END
 $$;
 
+-- step: function rewind_routes
+-- For a source that gets its column xact_id while routes from it are known, as
+-- an interrupted uninstall leaves them: its rows bear number 0 then and lie below
+-- the routes' positions.  Receipts keep what was delivered from coming again; a
+-- history that is not all in receipts can no longer be told from news.
+CREATE OR REPLACE FUNCTION strandd.rewind_routes(tbl regclass) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	r record;
+BEGIN
+	FOR r IN SELECT * FROM strandd.routes() o WHERE o.source = tbl LOOP
+		IF r.history IS NOT NULL AND r.detached_at IS NULL THEN
+			RAISE EXCEPTION '% lost its column xact_id before the history of route % was finished', strandd.qualified(tbl), r.tag
+				USING ERRCODE = 'object_not_in_prerequisite_state',
+				HINT = format('Finish strandctl uninstall; or SELECT strandd.detach(%L, %L, %L), repeat this, and attach the route again.',
+					r.tag, strandd.qualified(tbl), strandd.qualified(r.receiver));
+		END IF;
+		EXECUTE format('UPDATE %s SET position = %L WHERE route = $1', strandd.qualified(r.routes), '0') USING r.route;
+	END LOOP;
+END
+$$;
+
 -- step: function prepare_source
 -- Makes a table one that strands are sent from.  The columns get a constant
 -- default first and their real one second: old rows are not rewritten and hold
@@ -426,12 +448,17 @@ $$;
 CREATE OR REPLACE FUNCTION strandd.prepare_source(tbl regclass) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	shown text := strandd.qualified(tbl);
+	shown   text := strandd.qualified(tbl);
+	present text[];
 BEGIN
 	PERFORM strandd.check_table(tbl);
 	PERFORM strandd.lock_installation();
-	IF (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = tbl
-			AND a.attname IN ('xact_id', 'tagged_at') AND NOT a.attisdropped) < 2 THEN
+	SELECT array_agg(a.attname::text) INTO present FROM pg_attribute a
+	 WHERE a.attrelid = tbl AND a.attname IN ('xact_id', 'tagged_at') AND NOT a.attisdropped;
+	IF ('xact_id' = ANY (present)) IS NOT TRUE THEN
+		PERFORM strandd.rewind_routes(tbl);
+	END IF;
+	IF cardinality(present) IS DISTINCT FROM 2 THEN
 		EXECUTE format('ALTER TABLE %s ADD COLUMN IF NOT EXISTS xact_id xid8 NOT NULL DEFAULT %L,'
 			' ADD COLUMN IF NOT EXISTS tagged_at timestamptz NOT NULL DEFAULT now()', shown, '0');
 		EXECUTE format('ALTER TABLE %s ALTER COLUMN xact_id SET DEFAULT pg_current_xact_id()', shown);
