@@ -249,11 +249,12 @@ $$;
 -- step: function notify_text
 -- The body of a table's notify function.  In an INSERT trigger OLD is NULL, so
 -- that each tag is newly present.  pg_notify takes at most 7,999 bytes; longer
--- ids are left to the scan.  ":high" goes first: a listener sees it first.
+-- ids are left to the scan.  ":high" goes first: a listener sees it first.  No
+-- name goes into a comment: a line break in it would end the comment.
 CREATE OR REPLACE FUNCTION strandd.notify_text(tbl regclass) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-	SELECT format(E'\nBEGIN\n\t-- Written by strandd.attach for %s; attach and detach write it anew.\n'
-			'%s\tRETURN NULL;\nEND\n', strandd.qualified(tbl),
+	SELECT format(E'\nBEGIN\n\t-- Written by strandd.attach; attach and detach write it anew.\n'
+			'%s\tRETURN NULL;\nEND\n',
 		coalesce(string_agg(format(
 			E'\tIF (NEW.tags OPERATOR(pg_catalog.@>) %1$L) IS TRUE\n'
 			'\t AND (OLD.tags OPERATOR(pg_catalog.@>) %1$L) IS NOT TRUE\n'
@@ -299,7 +300,7 @@ DECLARE
 	moved boolean := false;
 	kept  pg_catalog.jsonb := '[]';
 BEGIN
-	-- Written by strandd.attach for %s; attach and detach write it anew.
+	-- Written by strandd.attach; attach and detach write it anew.
 %s	IF pg_catalog.jsonb_array_length(kept) OPERATOR(pg_catalog.>) 0 THEN
 		NEW.tags := CASE WHEN pg_catalog.jsonb_typeof(NEW.tags) OPERATOR(pg_catalog.<>) 'null'
 			THEN NEW.tags OPERATOR(pg_catalog.||) kept ELSE kept END;
@@ -315,7 +316,7 @@ BEGIN
 	NEW.tagged_at := CASE WHEN fresh THEN pg_catalog.now() ELSE OLD.tagged_at END;
 	RETURN NEW;
 END
-$body$, strandd.qualified(tbl),
+$body$,
 		coalesce(string_agg(format(
 			E'\tIF (OLD.tags OPERATOR(pg_catalog.@>) %1$L) IS TRUE THEN\n'
 			'\t\tbore := true;\n'

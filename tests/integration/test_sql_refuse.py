@@ -145,3 +145,24 @@ def test_strange_names_work(db, schema, table):
     db.uninstall()
     db.execute(f"INSERT INTO {full} (id, tags) VALUES ('p', '[\"x:y\", \"x:z\"]')")
     assert ears.heard() == [("x_y", "p")]
+
+
+def test_names_cannot_end_a_comment_of_a_generated_function(db):
+    """The functions run with the rights of whoever attaches, or of whoever writes."""
+    code = "CREATE TABLE public.broken_in (); --"
+    schema, table, column = f"s\nPERFORM 1; {code}", f"t\n{code}\r\n", f"c\n{code}"
+    db.execute(f'CREATE SCHEMA "{schema}"; CREATE TABLE "{schema}"."{table}" ({GOOD}, "{column}" text)')
+    full = f'"{schema}"."{table}"'
+    db.execute(f"INSERT INTO {full} VALUES ('old', '[\"x:y\", \"x:z\"]')")
+    db.attach("x:y", full, full, history=False)
+    db.attach("x:z", full, full, history=False)
+    for statement in ("INSERT INTO {} (id, tags) VALUES ('new', '[\"x:y\"]')", "UPDATE {} SET tags = '[\"x:z\"]'"):
+        db.execute(statement.format(full))
+    db.execute("CALL strandd.finish_histories()")
+    db.execute("SELECT strandd.detach('x:y', %s::regclass, %s::regclass)", (full, full))
+    db.execute("SELECT strandd.update_strand(%s::regclass, 's', %s, ARRAY['id', 'tags', %s])",
+               (full, '{"update": "new", "c\\n%s": "v"}' % code, column))
+    assert db.value(f'SELECT "{column}" FROM {full} WHERE id = \'new\'') == "v"
+    db.uninstall()
+    db.execute(f"INSERT INTO {full} (id, tags) VALUES ('plain', '[\"x:z\"]')")
+    assert db.value("SELECT to_regclass('public.broken_in')") is None
