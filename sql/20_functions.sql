@@ -454,6 +454,7 @@ DECLARE
 BEGIN
 	PERFORM strandd.check_table(tbl);
 	PERFORM strandd.lock_installation();
+	PERFORM strandd.register_receivers();
 	SELECT array_agg(a.attname::text) INTO present FROM pg_attribute a
 	 WHERE a.attrelid = tbl AND a.attname IN ('xact_id', 'tagged_at') AND NOT a.attisdropped;
 	IF ('xact_id' = ANY (present)) IS NOT TRUE THEN
@@ -482,6 +483,78 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 	 WHERE a.attrelid = rel AND a.attnum > 0 AND NOT a.attisdropped
 $$;
 
+-- step: function side_tables
+-- A receiver's routes and receipts: those that are registered, whatever the
+-- receiver is called by now; where one of them is gone, the table that bears the
+-- name it would be given.
+CREATE OR REPLACE FUNCTION strandd.side_tables(tbl regclass, OUT routes_name text, OUT routes regclass,
+	OUT receipts_name text, OUT receipts regclass)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	home text := (SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = tbl);
+BEGIN
+	routes_name := format('%I.%I', home, strandd.prefix(tbl) || '_routes');
+	receipts_name := format('%I.%I', home, strandd.prefix(tbl) || '_receipts');
+	SELECT o.oid, p.oid INTO routes, receipts FROM strandd.receivers r
+	  LEFT JOIN pg_class o ON o.oid = r.routes LEFT JOIN pg_class p ON p.oid = r.receipts
+	 WHERE r.receiver = tbl;
+	routes := coalesce(routes, to_regclass(routes_name));
+	receipts := coalesce(receipts, to_regclass(receipts_name));
+END
+$$;
+
+-- step: function register_receiver
+-- Checks a receiver's routes and receipts and puts them down in
+-- strandd.receivers; false where it has neither.  One without the other is no
+-- start: receipts name routes by number, and what was delivered is known by
+-- receipts only.
+CREATE OR REPLACE FUNCTION strandd.register_receiver(tbl regclass) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	side  record;
+	other regclass;
+BEGIN
+	side := strandd.side_tables(tbl);
+	IF strandd.columns_of(side.routes) <> 'route integer, source regclass, tag text, channel text,'
+			' attached_at timestamp with time zone, detached_at timestamp with time zone, history pg_snapshot,'
+			' history_position_xact xid8, history_position_hash bigint, position xid8, database_identifier text'
+	   OR strandd.columns_of(side.receipts) <> 'route integer, strand_id text, state text, attempt integer,'
+			' due_at timestamp with time zone, instance bigint, error text, sqlstate text, reply_ids text[],'
+			' marked boolean, started_at timestamp with time zone, finished_at timestamp with time zone' THEN
+		RAISE EXCEPTION '% or % exists and is not a table that strandd made', side.routes_name, side.receipts_name
+			USING ERRCODE = 'duplicate_table', HINT = format('Rename it: the module of %s needs the name.', strandd.qualified(tbl));
+	END IF;
+	SELECT r.receiver INTO other FROM strandd.receivers r
+	 WHERE (r.routes = side.routes OR r.receipts = side.receipts) AND r.receiver <> tbl;
+	IF FOUND THEN
+		RAISE EXCEPTION '% and % share the prefix %', strandd.qualified(tbl), strandd.qualified(other), quote_literal(strandd.prefix(tbl))
+			USING ERRCODE = 'duplicate_table',
+			HINT = 'Rename one: routes and receipts are named by the prefix, and a table that is renamed keeps its own.';
+	END IF;
+	IF (side.routes IS NULL) <> (side.receipts IS NULL) THEN
+		RAISE EXCEPTION '% has lost its table %', strandd.qualified(tbl),
+				CASE WHEN side.routes IS NULL THEN side.routes_name ELSE side.receipts_name END
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = format('Bring it back from a backup; or drop %s too, then every strand that is there becomes history, delivered or not.',
+				strandd.qualified(coalesce(side.routes, side.receipts)));
+	END IF;
+	INSERT INTO strandd.receivers AS r (receiver, routes, receipts)
+	SELECT tbl, side.routes, side.receipts WHERE side.routes IS NOT NULL
+	ON CONFLICT (receiver) DO UPDATE SET routes = excluded.routes, receipts = excluded.receipts
+	 WHERE (r.routes, r.receipts) <> (excluded.routes, excluded.receipts);
+	RETURN side.routes IS NOT NULL;
+END
+$$;
+
+-- step: function register_receivers
+-- All that are known and still there, before functions are written by what
+-- strandd.routes() shows: it leaves out a receiver whose tables are gone.
+CREATE OR REPLACE FUNCTION strandd.register_receivers() RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+	DELETE FROM strandd.receivers r WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = r.receiver);
+	SELECT strandd.register_receiver(r.receiver) FROM strandd.receivers r;
+$$;
+
 -- step: function prepare_receiver
 -- Makes a table one that a module owns: its routes and receipts beside it.
 -- No foreign key between them: it would lock the route's one row in every
@@ -489,49 +562,32 @@ $$;
 CREATE OR REPLACE FUNCTION strandd.prepare_receiver(tbl regclass) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	home          text := (SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = tbl);
-	prefix        text := strandd.prefix(tbl);
-	routes_name   text := format('%I.%I', home, prefix || '_routes');
-	receipts_name text := format('%I.%I', home, prefix || '_receipts');
+	side record;
 BEGIN
 	PERFORM strandd.check_table(tbl);
 	PERFORM strandd.lock_installation();
-	IF to_regclass(routes_name) IS NULL THEN
-		EXECUTE format('CREATE TABLE %s ('
-			' route integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,'
-			' source regclass NOT NULL, tag text NOT NULL, channel text NOT NULL,'
-			' attached_at timestamptz NOT NULL DEFAULT now(), detached_at timestamptz,'
-			' history pg_snapshot, history_position_xact xid8, history_position_hash bigint,'
-			' position xid8 NOT NULL DEFAULT %L, database_identifier text NOT NULL,'
-			' UNIQUE (source, tag))', routes_name, '0');
+	PERFORM strandd.register_receivers();
+	IF strandd.register_receiver(tbl) THEN
+		RETURN;
 	END IF;
-	IF to_regclass(receipts_name) IS NULL THEN
-		EXECUTE format('CREATE TABLE %s ('
-			' route integer NOT NULL, strand_id text COLLATE "C" NOT NULL,'
-			' state text NOT NULL CHECK (state IN (''running'', ''done'', ''retry'', ''failed'', ''expired'', ''withdrawn'', ''skipped'')),'
-			' attempt integer NOT NULL DEFAULT 1, due_at timestamptz, instance bigint,'
-			' error text, sqlstate text, reply_ids text[], marked boolean NOT NULL DEFAULT false,'
-			' started_at timestamptz, finished_at timestamptz,'
-			' PRIMARY KEY (route, strand_id))', receipts_name);
-		EXECUTE format('CREATE INDEX %I ON %s (due_at) WHERE state IN (''running'', ''retry'')',
-			prefix || '_receipts_due', receipts_name);
-	END IF;
-	IF strandd.columns_of(routes_name::regclass) <> 'route integer, source regclass, tag text, channel text,'
-			' attached_at timestamp with time zone, detached_at timestamp with time zone, history pg_snapshot,'
-			' history_position_xact xid8, history_position_hash bigint, position xid8, database_identifier text'
-	   OR strandd.columns_of(receipts_name::regclass) <> 'route integer, strand_id text, state text, attempt integer,'
-			' due_at timestamp with time zone, instance bigint, error text, sqlstate text, reply_ids text[],'
-			' marked boolean, started_at timestamp with time zone, finished_at timestamp with time zone' THEN
-		RAISE EXCEPTION '% or % exists and is not a table that strandd made', routes_name, receipts_name
-			USING ERRCODE = 'duplicate_table', HINT = format('Rename it: the module of %s needs the name.', strandd.qualified(tbl));
-	END IF;
-	DELETE FROM strandd.receivers r WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = r.receiver);
-	IF EXISTS (SELECT FROM strandd.receivers r WHERE r.routes = routes_name::regclass AND r.receiver <> tbl) THEN
-		RAISE EXCEPTION '% and another module''s table share the prefix %', strandd.qualified(tbl), quote_literal(prefix)
-			USING ERRCODE = 'duplicate_table', HINT = 'Rename one: routes and receipts are named by the prefix.';
-	END IF;
-	INSERT INTO strandd.receivers (receiver, routes, receipts)
-	VALUES (tbl, routes_name::regclass, receipts_name::regclass) ON CONFLICT DO NOTHING;
+	side := strandd.side_tables(tbl);
+	EXECUTE format('CREATE TABLE %s ('
+		' route integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,'
+		' source regclass NOT NULL, tag text NOT NULL, channel text NOT NULL,'
+		' attached_at timestamptz NOT NULL DEFAULT now(), detached_at timestamptz,'
+		' history pg_snapshot, history_position_xact xid8, history_position_hash bigint,'
+		' position xid8 NOT NULL DEFAULT %L, database_identifier text NOT NULL,'
+		' UNIQUE (source, tag))', side.routes_name, '0');
+	EXECUTE format('CREATE TABLE %s ('
+		' route integer NOT NULL, strand_id text COLLATE "C" NOT NULL,'
+		' state text NOT NULL CHECK (state IN (''running'', ''done'', ''retry'', ''failed'', ''expired'', ''withdrawn'', ''skipped'')),'
+		' attempt integer NOT NULL DEFAULT 1, due_at timestamptz, instance bigint,'
+		' error text, sqlstate text, reply_ids text[], marked boolean NOT NULL DEFAULT false,'
+		' started_at timestamptz, finished_at timestamptz,'
+		' PRIMARY KEY (route, strand_id))', side.receipts_name);
+	EXECUTE format('CREATE INDEX %I ON %s (due_at) WHERE state IN (''running'', ''retry'')',
+		strandd.prefix(tbl) || '_receipts_due', side.receipts_name);
+	PERFORM strandd.register_receiver(tbl);
 END
 $$;
 
