@@ -691,7 +691,8 @@ $$;
 -- Attaches a route and returns its number.  Call it in a transaction of its own
 -- and with a lock_timeout: it waits until no transaction that has written to the
 -- source is still open, and holds new writers off until the commit.  Rows that
--- are there already become history (skip_history), unless deliver_existing.
+-- are there already become history (skip_history), unless deliver_existing, which
+-- also calls off the unfinished history of a route that is attached.
 CREATE OR REPLACE FUNCTION strandd.attach(tag text, source regclass, receiver regclass,
 	deliver_existing boolean DEFAULT false) RETURNS integer
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -718,9 +719,12 @@ BEGIN
 	END IF;
 	PERFORM strandd.prepare_receiver(attach.receiver);
 	PERFORM strandd.prepare_source(attach.source);
-	SELECT r.route, r.routes, r.detached_at INTO known FROM strandd.routes() r
+	SELECT r.* INTO known FROM strandd.routes() r
 	 WHERE r.receiver = attach.receiver AND r.source = attach.source AND r.tag = attach.tag;
 	IF FOUND AND known.detached_at IS NULL THEN
+		IF deliver_existing THEN
+			PERFORM strandd.call_off_history(known.routes, known.route);
+		END IF;
 		RETURN known.route;
 	END IF;
 	EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', strandd.qualified(attach.source));
@@ -743,6 +747,28 @@ BEGIN
 	PERFORM strandd.write_stamps(attach.source);
 	PERFORM strandd.write_announcements(attach.source);
 	RETURN number;
+END
+$$;
+
+-- step: function call_off_history
+-- For a route that is attached: what its history has no receipt for yet is
+-- delivered after all.  A position of 0 says that this was done already.
+CREATE OR REPLACE FUNCTION strandd.call_off_history(routes regclass, route integer) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	r record;
+BEGIN
+	EXECUTE format('SELECT * FROM %s r WHERE r.route = $1 FOR NO KEY UPDATE', strandd.qualified(routes)) INTO r USING route;
+	IF r.history IS NOT NULL THEN
+		EXECUTE format('UPDATE %s SET history = NULL, history_position_xact = NULL, history_position_hash = NULL,'
+			' position = %L WHERE route = $1', strandd.qualified(routes), '0') USING route;
+		PERFORM strandd.end_history(r.source);
+	ELSIF r.position <> '0' THEN
+		RAISE EXCEPTION 'route % from % is attached already: strands that were there before are delivered or have a receipt, skipped',
+				r.tag, strandd.qualified(r.source)
+			USING ERRCODE = 'duplicate_object',
+			HINT = 'To send one of them, write a new strand. Before a first strandctl init: init --no-routes, then attach --deliver-existing.';
+	END IF;
 END
 $$;
 

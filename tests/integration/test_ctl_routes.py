@@ -4,7 +4,7 @@ import pytest
 
 import cluster as private
 from ctl_support import ok, refused
-from sql_support import Ears
+from sql_support import Ears, open_work
 
 pytestmark = pytest.mark.usefixtures("build")
 
@@ -111,3 +111,43 @@ def test_busy_source_is_named(db):
 
 def test_not_installed(plain_db):
     refused(private.strandctl(plain_db, "attach", "--tag", "dm:x", "--source", "a", "--receiver", "b"), 3, "strandctl init")
+
+
+def position(db, tag):
+    return db.execute("SELECT position::text, history FROM strandd.routes() WHERE tag = %s", (tag,))
+
+
+def test_deliver_existing_after_an_attach_without_it(ops):
+    """While the history is unfinished it can still be called off."""
+    ops.execute("INSERT INTO AD_strands (id, tags) SELECT 'AD_' || i, '[\"ops:alarm\"]' FROM generate_series(1, 50) i")
+    number = ops.attach("ops:alarm", "AD_strands", "ops_strands", history=False)
+    ops.execute("SELECT strandd.skip_history('ops_strands', %s, 20)", (number,))
+    skipped = ops.value("SELECT count(*) FROM ops_receipts")
+    assert 0 < skipped < 50
+    before = ops.execute("SELECT prosrc FROM pg_proc WHERE proname = 'keep_tags_of_ad_strands' AND prosecdef")
+    ok(attach(ops, "ops:alarm", "AD_strands", "ops_strands", "--deliver-existing"))
+    assert position(ops, "ops:alarm") == [("0", None)]
+    assert len(open_work(ops, "ops:alarm", "AD_strands", "ops_strands")) == 50 - skipped
+    assert before and not ops.execute("SELECT FROM pg_proc WHERE proname = 'keep_tags_of_ad_strands' AND prosecdef")
+    # it can be repeated, as after an interrupt
+    ok(attach(ops, "ops:alarm", "AD_strands", "ops_strands", "--deliver-existing"))
+    assert position(ops, "ops:alarm") == [("0", None)]
+
+
+def test_deliver_existing_comes_too_late(ops):
+    ops.execute("INSERT INTO AD_strands (id, tags) VALUES ('A1', '[\"ops:alarm\"]')")
+    ok(attach(ops, "ops:alarm", "AD_strands", "ops_strands"))
+    before = ops.execute("SELECT * FROM strandd.routes()")
+    refused(attach(ops, "ops:alarm", "AD_strands", "ops_strands", "--deliver-existing"), 2,
+            "ops:alarm", "public.ad_strands", "skipped", "init --no-routes", "hint:")
+    assert ops.execute("SELECT * FROM strandd.routes()") == before
+
+
+def test_deliver_existing_for_the_specifications_routes(plain_db):
+    """The way that the message names."""
+    plain_db.execute("CREATE TABLE AD_strands (id text PRIMARY KEY, kind text, tags jsonb)")
+    plain_db.execute("INSERT INTO AD_strands (id, tags) VALUES ('A1', '[\"dm:evaluate_plan\"]')")
+    ok(private.strandctl(plain_db, "init", "--no-routes"))
+    ok(attach(plain_db, "dm:evaluate_plan", "AD_strands", "DM_strands", "--deliver-existing"))
+    ok(private.strandctl(plain_db, "init"))
+    assert open_work(plain_db, "dm:evaluate_plan", "AD_strands", "DM_strands") == ["A1"]
