@@ -94,7 +94,7 @@ static int add_tag(struct node *n, const char *tag)
 	size_t skip = sizeof(origin_prefix) - 1;
 
 	if (strncmp(tag, origin_prefix, skip)) {
-		buf_addf(&n->tags, "%s%s", n->tags.len ? ", " : "", tag);
+		buf_addf(&n->tags, "%s%s", n->tags.len ? "\n" : "", tag);
 		return n->tags.failed ? STRAND_ENOMEM : 0;
 	}
 	if (!make_room(&n->origins, n->n_origins))

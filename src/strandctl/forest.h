@@ -15,12 +15,13 @@
 struct node {
 	const struct module_table *table;
 	char *id, *kind, *tags_json, *created, *tagged;	/* owned; NULL where NULL */
-	struct buf tags;	/* but for the origins; ", " between */
+	struct buf tags;	/* but for the origins; newlines between */
 	char **origins;		/* ids, owned */
 	size_t n_origins;
 	struct node **children;
 	size_t n_children;
-	struct buf receipts, receipts_json;
+	struct buf receipts;	/* "tag state ...", newlines between */
+	struct buf receipts_json;
 	bool asked;		/* it is the one that the user named */
 	bool has_parent;	/* one of its origins is here */
 	bool printed;

@@ -1,5 +1,6 @@
 /* A progress bar on standard error, when that is a terminal.
- * Drawn at most ten times a second; belongs to one thread.
+ * Drawn at most ten times a second, never wider than the terminal; belongs to one
+ * thread.
  */
 #ifndef STRANDD_STRANDCTL_PROGRESS_H
 #define STRANDD_STRANDCTL_PROGRESS_H

@@ -51,34 +51,55 @@ static const char settled_sql[] =
 	"  (SELECT count(*) FROM due) = " TEXT(MAX_COUNT) ", count(*) = " TEXT(RECEIPTS_READ)
 	" FROM known";
 
-enum { AT_TAG, AT_SOURCE, AT_RECEIVER, AT_STATE, AT_PENDING, AT_PENDING_BOUND, AT_OLDEST, AT_AGE,
-       AT_RUNNING, AT_RETRY, AT_DONE, AT_FAILED, AT_EXPIRED, AT_WITHDRAWN, AT_SKIPPED, AT_SETTLED_BOUND,
-       AT_POSITION, AT_ATTACHED, N_COLUMNS };
+/* From AT_RUNNING to AT_SKIPPED they are states of receipts, as settled_sql
+ * counts them. */
+enum { AT_TAG, AT_SOURCE, AT_RECEIVER, AT_STATE, AT_PENDING, AT_PENDING_BOUND, AT_OLDEST, AT_OLDEST_JSON,
+       AT_AGE, AT_RUNNING, AT_RETRY, AT_DONE, AT_FAILED, AT_EXPIRED, AT_WITHDRAWN, AT_SKIPPED,
+       AT_SETTLED_BOUND, AT_POSITION, AT_ATTACHED, N_COLUMNS };
 
 static const struct column columns[N_COLUMNS] = {
 	[AT_TAG] = { "TAG", COLUMN_TEXT, FOR_BOTH },
 	[AT_SOURCE] = { "SOURCE", COLUMN_TEXT, FOR_BOTH },
 	[AT_RECEIVER] = { "RECEIVER", COLUMN_TEXT, FOR_BOTH },
-	[AT_STATE] = { "STATE", COLUMN_TEXT, FOR_BOTH },
+	[AT_STATE] = { "STATE", COLUMN_WRAP, FOR_BOTH },
 	[AT_PENDING] = { "PENDING", COLUMN_NUMBER, FOR_BOTH },
 	[AT_PENDING_BOUND] = { "PENDING IS BOUND", COLUMN_BOOLEAN, FOR_PROGRAMS },
-	[AT_OLDEST] = { "OLDEST WAITING", COLUMN_TEXT, FOR_BOTH },
+	[AT_OLDEST] = { "OLDEST", COLUMN_TIME, FOR_PEOPLE },
+	[AT_OLDEST_JSON] = { "OLDEST WAITING", COLUMN_TEXT, FOR_PROGRAMS },
 	[AT_AGE] = { "OLDEST AGE S", COLUMN_NUMBER, FOR_PROGRAMS },
-	[AT_RUNNING] = { "RUNNING", COLUMN_NUMBER, FOR_BOTH },
-	[AT_RETRY] = { "RETRY", COLUMN_NUMBER, FOR_BOTH },
-	[AT_DONE] = { "DONE", COLUMN_NUMBER, FOR_BOTH },
-	[AT_FAILED] = { "FAILED", COLUMN_NUMBER, FOR_BOTH },
-	[AT_EXPIRED] = { "EXPIRED", COLUMN_NUMBER, FOR_BOTH },
-	[AT_WITHDRAWN] = { "WITHDRAWN", COLUMN_NUMBER, FOR_BOTH },
-	[AT_SKIPPED] = { "SKIPPED", COLUMN_NUMBER, FOR_BOTH },
+	[AT_RUNNING] = { "RUNNING", COLUMN_NUMBER, FOR_PROGRAMS },
+	[AT_RETRY] = { "RETRY", COLUMN_NUMBER, FOR_PROGRAMS },
+	[AT_DONE] = { "DONE", COLUMN_NUMBER, FOR_PROGRAMS },
+	[AT_FAILED] = { "FAILED", COLUMN_NUMBER, FOR_PROGRAMS },
+	[AT_EXPIRED] = { "EXPIRED", COLUMN_NUMBER, FOR_PROGRAMS },
+	[AT_WITHDRAWN] = { "WITHDRAWN", COLUMN_NUMBER, FOR_PROGRAMS },
+	[AT_SKIPPED] = { "SKIPPED", COLUMN_NUMBER, FOR_PROGRAMS },
 	[AT_SETTLED_BOUND] = { "SETTLED IS BOUND", COLUMN_BOOLEAN, FOR_PROGRAMS },
-	[AT_POSITION] = { "POSITION", COLUMN_TEXT, FOR_BOTH },
-	[AT_ATTACHED] = { "ATTACHED AT", COLUMN_TEXT, FOR_BOTH },
+	[AT_POSITION] = { "POSITION", COLUMN_TEXT, FOR_PROGRAMS },
+	[AT_ATTACHED] = { "ATTACHED AT", COLUMN_TEXT, FOR_PROGRAMS },
 };
 
-struct table *route_status_table(bool json)
+enum { RECEIPTS_TAG, RECEIPTS_SOURCE, RECEIPTS_RECEIVER, RECEIPTS_TEXT, RECEIPTS_POSITION, N_RECEIPTS_COLUMNS };
+
+static const struct column receipts_columns[N_RECEIPTS_COLUMNS] = {
+	[RECEIPTS_TAG] = { "TAG", COLUMN_TEXT, FOR_PEOPLE },
+	[RECEIPTS_SOURCE] = { "SOURCE", COLUMN_TEXT, FOR_PEOPLE },
+	[RECEIPTS_RECEIVER] = { "RECEIVER", COLUMN_TEXT, FOR_PEOPLE },
+	[RECEIPTS_TEXT] = { "RECEIPTS", COLUMN_WRAP, FOR_PEOPLE },
+	[RECEIPTS_POSITION] = { "POSITION", COLUMN_NUMBER, FOR_PEOPLE },
+};
+
+void route_status_init(struct route_status *s, struct ctl *ctl)
 {
-	return table_new("routes", json, columns, N_COLUMNS);
+	s->ctl = ctl;
+	s->routes = table_new("routes", ctl->json, columns, N_COLUMNS);
+	s->receipts = table_new("receipts", false, receipts_columns, N_RECEIPTS_COLUMNS);
+}
+
+void route_status_release(struct route_status *s)
+{
+	table_free(s->routes);
+	table_free(s->receipts);
 }
 
 static const char *state_of(const struct attachment *a)
@@ -90,41 +111,57 @@ static const char *state_of(const struct attachment *a)
 	return a->history ? "history unfinished" : "attached";
 }
 
-/* "1000+" for people where the count stopped at its bound. */
-static void set_count(struct table *table, struct libscols_line *row, size_t column, const char *count,
-		      bool bound, bool json)
-{
-	char text[32];
-
-	snprintf(text, sizeof(text), "%s%s", count, bound && !json ? "+" : "");
-	table_set(table, row, column, text);
-}
-
-static int pending(struct table *table, struct libscols_line *row, struct ctl *ctl,
-		   const struct attachment *a, struct err *e)
+static int pending(struct route_status *s, struct libscols_line *row, const struct attachment *a,
+		   struct err *e)
 {
 	const char *values[] = { a->number, a->tag };
 	struct buf sql = BUF_INIT;
+	char count[32];
 	PGresult *res;
 	int ret;
 
 	buf_init(&sql);
 	buf_addf(&sql, pending_sql, a->source->sql, a->receiver->receipts, a->receiver->routes);
 	ret = sql.failed ? err_set(e, STRAND_ENOMEM, "out of memory")
-		: ctl_query(ctl, sql.data, 2, values, &res, e);
+		: ctl_query(s->ctl, sql.data, 2, values, &res, e);
 	buf_release(&sql);
 	if (ret)
 		return ret;
-	set_count(table, row, AT_PENDING, PQgetvalue(res, 0, 0), *PQgetvalue(res, 0, 1) == 't', ctl->json);
-	table_set(table, row, AT_PENDING_BOUND, PQgetvalue(res, 0, 1));
-	table_set(table, row, AT_OLDEST, cell(res, 0, 2));
-	table_set(table, row, AT_AGE, cell(res, 0, 3));
+	/* "1000+" for people where the count stopped at its bound. */
+	snprintf(count, sizeof(count), "%s%s", PQgetvalue(res, 0, 0),
+		 *PQgetvalue(res, 0, 1) == 't' && !s->ctl->json ? "+" : "");
+	table_set(s->routes, row, AT_PENDING, count);
+	table_set(s->routes, row, AT_PENDING_BOUND, PQgetvalue(res, 0, 1));
+	table_set(s->routes, row, AT_OLDEST, cell(res, 0, 2));
+	table_set(s->routes, row, AT_OLDEST_JSON, cell(res, 0, 2));
+	table_set(s->routes, row, AT_AGE, cell(res, 0, 3));
 	PQclear(res);
 	return 0;
 }
 
-static int settled(struct table *table, struct libscols_line *row, struct ctl *ctl,
-		   const struct attachment *a, struct err *e)
+/* "20000+ done, 3 failed". */
+static void show_receipts(struct route_status *s, const struct attachment *a, const PGresult *res)
+{
+	static const char *const states[] = { "running", "retry", "done", "failed", "expired", "withdrawn",
+					      "skipped" };
+	struct libscols_line *row = table_row(s->receipts, NULL);
+	struct buf text = BUF_INIT;
+
+	buf_init(&text);
+	for (int i = 0; i < 7; i++)
+		if (strcmp(PQgetvalue(res, 0, i), "0") != 0)
+			buf_addf(&text, "%s%s%s %s", text.len ? ", " : "", PQgetvalue(res, 0, i),
+				 *PQgetvalue(res, 0, i < 2 ? 7 : 8) == 't' ? "+" : "", states[i]);
+	table_set(s->receipts, row, RECEIPTS_TAG, a->tag);
+	table_set(s->receipts, row, RECEIPTS_SOURCE, a->source->name);
+	table_set(s->receipts, row, RECEIPTS_RECEIVER, a->receiver->name);
+	table_set(s->receipts, row, RECEIPTS_TEXT, text.len ? text.data : "none");
+	table_set(s->receipts, row, RECEIPTS_POSITION, a->position);
+	buf_release(&text);
+}
+
+static int settled(struct route_status *s, struct libscols_line *row, const struct attachment *a,
+		   struct err *e)
 {
 	const char *values[] = { a->number };
 	struct buf sql = BUF_INIT;
@@ -134,29 +171,37 @@ static int settled(struct table *table, struct libscols_line *row, struct ctl *c
 	buf_init(&sql);
 	buf_addf(&sql, settled_sql, a->receiver->receipts);
 	ret = sql.failed ? err_set(e, STRAND_ENOMEM, "out of memory")
-		: ctl_query(ctl, sql.data, 1, values, &res, e);
+		: ctl_query(s->ctl, sql.data, 1, values, &res, e);
 	buf_release(&sql);
 	if (ret)
 		return ret;
 	for (int i = 0; i < 7; i++)
-		set_count(table, row, (size_t)(AT_RUNNING + i), PQgetvalue(res, 0, i),
-			  *PQgetvalue(res, 0, i < 2 ? 7 : 8) == 't', ctl->json);
-	table_set(table, row, AT_SETTLED_BOUND, PQgetvalue(res, 0, 8));
+		table_set(s->routes, row, (size_t)(AT_RUNNING + i), PQgetvalue(res, 0, i));
+	table_set(s->routes, row, AT_SETTLED_BOUND, PQgetvalue(res, 0, 8));
+	show_receipts(s, a, res);
 	PQclear(res);
 	return 0;
 }
 
-int route_status_add(struct table *table, struct ctl *ctl, const struct attachment *a, struct err *e)
+int route_status_add(struct route_status *s, const struct attachment *a, struct err *e)
 {
-	struct libscols_line *row = table_row(table, NULL);
+	struct libscols_line *row = table_row(s->routes, NULL);
 	int ret;
 
-	table_set(table, row, AT_TAG, a->tag);
-	table_set(table, row, AT_SOURCE, a->source->name);
-	table_set(table, row, AT_RECEIVER, a->receiver->name);
-	table_set(table, row, AT_STATE, state_of(a));
-	table_set(table, row, AT_POSITION, a->position);
-	table_set(table, row, AT_ATTACHED, a->attached_at);
-	ret = a->attached ? pending(table, row, ctl, a, e) : 0;
-	return ret ? ret : settled(table, row, ctl, a, e);
+	table_set(s->routes, row, AT_TAG, a->tag);
+	table_set(s->routes, row, AT_SOURCE, a->source->name);
+	table_set(s->routes, row, AT_RECEIVER, a->receiver->name);
+	table_set(s->routes, row, AT_STATE, state_of(a));
+	table_set(s->routes, row, AT_POSITION, a->position);
+	table_set(s->routes, row, AT_ATTACHED, a->attached_at);
+	ret = a->attached ? pending(s, row, a, e) : 0;
+	return ret ? ret : settled(s, row, a, e);
+}
+
+void route_status_print(struct route_status *s)
+{
+	putchar('\n');
+	table_print(s->routes);
+	putchar('\n');
+	table_print(s->receipts);
 }

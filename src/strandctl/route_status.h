@@ -1,14 +1,21 @@
-/* One route's line of `strandctl status`. */
+/* The routes of `strandctl status`: for people in two tables, which fit a terminal
+ * (what waits, what is settled), for programs in one. */
 #ifndef STRANDD_STRANDCTL_ROUTE_STATUS_H
 #define STRANDD_STRANDCTL_ROUTE_STATUS_H
 
 #include "strandctl/catalog.h"
 #include "strandctl/table.h"
 
-struct table *route_status_table(bool json);
+struct route_status {
+	struct ctl *ctl;
+	struct table *routes, *receipts;
+};
 
-/* Counts with bounds, in one statement. */
-int route_status_add(struct table *table, struct ctl *ctl, const struct attachment *a,
-		     struct err *e) MUST_CHECK;
+void route_status_init(struct route_status *s, struct ctl *ctl);
+void route_status_release(struct route_status *s);
+
+/* Counts with bounds, in two statements. */
+int route_status_add(struct route_status *s, const struct attachment *a, struct err *e) MUST_CHECK;
+void route_status_print(struct route_status *s);
 
 #endif

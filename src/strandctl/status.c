@@ -12,6 +12,9 @@
 #include "strandctl/strands.h"
 #include "strandctl/table.h"
 
+#define TEXT_OF(x) #x
+#define TEXT(x) TEXT_OF(x)
+
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	(void)arg;
@@ -51,52 +54,81 @@ static bool all_adopted(const struct catalog *c)
 	return true;
 }
 
+static void print_server_json(const char *const *values)
+{
+	struct table *table = table_new("server", true, server_columns, N_SERVER);
+	struct libscols_line *row = table_row(table, NULL);
+
+	for (size_t i = 0; i < N_SERVER; i++)
+		table_set(table, row, i, values[i]);
+	table_print(table);
+	table_free(table);
+}
+
+/* A line a value: side by side they are wider than terminals. */
+static void print_server(const char *const *values)
+{
+	static const struct column columns[] = {
+		{ "SERVER", COLUMN_TEXT, FOR_PEOPLE },
+		{ "", COLUMN_TEXT, FOR_PEOPLE },
+	};
+	struct table *table = table_new("server", false, columns, 2);
+
+	for (size_t i = 0; i < SERVER_ROUTES; i++) {
+		struct libscols_line *row = table_row(table, NULL);
+		bool yes = i == SERVER_MATCHES && *values[i] == 't';
+
+		table_set(table, row, 0, server_columns[i].title);
+		table_set(table, row, 1, i != SERVER_MATCHES ? values[i] : yes ? "yes" : "no");
+	}
+	table_print(table);
+	table_free(table);
+}
+
 static int show_server(struct ctl *ctl, const struct catalog *c, const char *routes_json, struct err *e)
 {
+	static const char version[] = TEXT(CTL_SCHEMA_VERSION);
 	PGconn *pg = conn_pg(ctl->conn);
-	struct table *table;
-	struct libscols_line *row;
-	char version[16];
+	const char *values[N_SERVER] = {
+		[SERVER_DATABASE] = PQdb(pg),
+		[SERVER_HOST] = PQhost(pg),
+		[SERVER_USER] = PQuser(pg),
+		[SERVER_VERSION] = PQparameterStatus(pg, "server_version"),
+		[SERVER_SCHEMA] = version,
+		[SERVER_MATCHES] = all_adopted(c) ? "t" : "f",
+		[SERVER_ROUTES] = routes_json,
+	};
 	PGresult *res;
 	int ret = ctl_query(ctl, "SELECT strandd.database_identifier()", 0, NULL, &res, e);
 
 	if (ret)
 		return ret;
-	table = table_new("server", ctl->json, server_columns, N_SERVER);
-	row = table_row(table, NULL);
-	snprintf(version, sizeof(version), "%d", CTL_SCHEMA_VERSION);
-	table_set(table, row, SERVER_DATABASE, PQdb(pg));
-	table_set(table, row, SERVER_HOST, PQhost(pg));
-	table_set(table, row, SERVER_USER, PQuser(pg));
-	table_set(table, row, SERVER_VERSION, PQparameterStatus(pg, "server_version"));
-	table_set(table, row, SERVER_SCHEMA, version);
-	table_set(table, row, SERVER_IDENTIFIER, PQgetvalue(res, 0, 0));
-	table_set(table, row, SERVER_MATCHES, all_adopted(c) ? "t" : "f");
-	table_set(table, row, SERVER_ROUTES, routes_json);
-	table_print(table);
-	table_free(table);
+	values[SERVER_IDENTIFIER] = PQgetvalue(res, 0, 0);
+	if (ctl->json)
+		print_server_json(values);
+	else
+		print_server(values);
 	PQclear(res);
 	return 0;
 }
 
 static int show(struct ctl *ctl, const struct catalog *c, struct err *e)
 {
-	struct table *routes = route_status_table(ctl->json);
+	struct route_status status;
 	char *json = NULL;
 	int ret = 0;
 
+	route_status_init(&status, ctl);
 	for (size_t i = 0; !ret && i < c->n_routes; i++)
-		ret = route_status_add(routes, ctl, &c->routes[i], e);
+		ret = route_status_add(&status, &c->routes[i], e);
 	if (!ret && ctl->json)
-		json = table_rows_json(routes);
+		json = table_rows_json(status.routes);
 	if (!ret)
 		ret = show_server(ctl, c, json, e);
-	if (!ret && !ctl->json) {
-		putchar('\n');
-		table_print(routes);
-	}
+	if (!ret && !ctl->json)
+		route_status_print(&status);
 	free(json);
-	table_free(routes);
+	route_status_release(&status);
 	if (!ret && !all_adopted(c))
 		ctl_warn("routes were attached in another database cluster, strandd does not serve them: run "
 			 "strandctl adopt --continue, --deliver or --skip");

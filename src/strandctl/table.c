@@ -12,7 +12,10 @@ struct table {
 	const struct column *columns;
 	size_t n_columns;
 	bool json;
-	int place[];	/* of each of our columns in scols, -1: not shown */
+	struct {
+		struct libscols_column *column;	/* NULL: not for this audience */
+		size_t word;	/* bytes of the longest one in it */
+	} shown[];
 };
 
 static void *need(void *p)
@@ -35,11 +38,12 @@ static int flags_of(enum column_kind kind)
 	case COLUMN_NUMBER:
 		return SCOLS_FL_RIGHT;
 	case COLUMN_TREE:
-		return SCOLS_FL_TREE;
+		return SCOLS_FL_TREE | SCOLS_FL_WRAP;
 	case COLUMN_WRAP:
-		return SCOLS_FL_WRAP;
+	case COLUMN_TIME:
+		return SCOLS_FL_WRAP | SCOLS_FL_TRUNC;
 	default:
-		return 0;
+		return SCOLS_FL_WRAP;
 	}
 }
 
@@ -66,7 +70,28 @@ static void key_of(const char *title, char *out, size_t size)
 	out[i] = '\0';
 }
 
-static void add_column(struct table *t, const struct column *column)
+static bool wraps(const struct column *column)
+{
+	return column->kind == COLUMN_WRAP || column->kind == COLUMN_TIME;
+}
+
+/* Ends the chunk at its newline or, in a column that is too narrow for that, at
+ * the last blank that fits. */
+static char *next_chunk(const struct libscols_column *c, char *data, void *unused)
+{
+	size_t width = scols_column_get_width(c), n = strcspn(data, "\n");
+	char *end = data + n, *blank = n > width ? memrchr(data, ' ', width + 1) : NULL;
+
+	(void)unused;
+	if (blank && blank > data)
+		end = blank;
+	if (!*end)
+		return NULL;
+	*end = '\0';
+	return end + 1;
+}
+
+static struct libscols_column *add_column(struct table *t, const struct column *column)
 {
 	struct libscols_column *c;
 	char key[64];
@@ -75,16 +100,16 @@ static void add_column(struct table *t, const struct column *column)
 	c = need(scols_table_new_column(t->scols, t->json ? key : column->title, 0,
 					flags_of(column->kind)));
 	scols_column_set_json_type(c, json_type_of(column->kind));
-	if (column->kind == COLUMN_WRAP) {
-		scols_column_set_wrapfunc(c, scols_wrapnl_chunksize, scols_wrapnl_nextchunk, NULL);
+	if (wraps(column)) {
+		scols_column_set_wrapfunc(c, scols_wrapnl_chunksize, next_chunk, NULL);
 		scols_column_set_safechars(c, "\n");
 	}
+	return c;
 }
 
 struct table *table_new(const char *name, bool json, const struct column *columns, size_t n_columns)
 {
-	struct table *t = need(calloc(1, sizeof(*t) + n_columns * sizeof(t->place[0])));
-	int shown = 0;
+	struct table *t = need(calloc(1, sizeof(*t) + n_columns * sizeof(t->shown[0])));
 
 	t->scols = need(scols_new_table());
 	t->columns = columns;
@@ -94,13 +119,9 @@ struct table *table_new(const char *name, bool json, const struct column *column
 	scols_table_enable_json(t->scols, json);
 	/* JSON is UTF-8 whatever the locale; without a terminal nothing is cut. */
 	scols_table_enable_noencoding(t->scols, json);
-	for (size_t i = 0; i < n_columns; i++) {
-		t->place[i] = -1;
-		if (columns[i].whom == (json ? FOR_PEOPLE : FOR_PROGRAMS))
-			continue;
-		add_column(t, &columns[i]);
-		t->place[i] = shown++;
-	}
+	for (size_t i = 0; i < n_columns; i++)
+		if (columns[i].whom != (json ? FOR_PEOPLE : FOR_PROGRAMS))
+			t->shown[i].column = add_column(t, &columns[i]);
 	return t;
 }
 
@@ -117,21 +138,58 @@ struct libscols_line *table_row(struct table *t, struct libscols_line *parent)
 	return need(scols_table_new_line(t->scols, parent));
 }
 
+static size_t longest_word(const char *text)
+{
+	size_t longest = 0;
+
+	while (*text) {
+		size_t n = strcspn(text, " \n");
+
+		longest = n > longest ? n : longest;
+		text += n + strspn(text + n, " \n");
+	}
+	return longest;
+}
+
+/* A share of the terminal's width is what smartcols understands. */
+static void keep_words_whole(struct table *t)
+{
+	double width = (double)scols_table_get_termwidth(t->scols);
+
+	for (size_t i = 0; i < t->n_columns; i++) {
+		double share = ((double)t->shown[i].word + 0.5) / width;
+
+		if (t->shown[i].column && wraps(&t->columns[i]))
+			scols_column_set_whint(t->shown[i].column, share < 1 ? share : 0);
+	}
+}
+
 void table_set(struct table *t, struct libscols_line *row, size_t column, const char *data)
 {
-	if (t->place[column] < 0)
+	struct libscols_column *c = t->shown[column].column;
+	char second[32];
+
+	if (!c)
 		return;
+	if (!t->json && data && t->columns[column].kind == COLUMN_TIME) {
+		/* 2026-11-22 22:21:18.123456+00, as sessions have it. */
+		snprintf(second, sizeof(second), "%.*s", (int)strcspn(data, ".+"), data);
+		data = second;
+	}
+	if (data && wraps(&t->columns[column]) && longest_word(data) > t->shown[column].word)
+		t->shown[column].word = longest_word(data);
 	if (t->json && data && t->columns[column].kind == COLUMN_BOOLEAN)
 		data = *data == 't' ? "true" : "false";
 	else if (data && t->columns[column].kind == COLUMN_BOOLEAN)
 		data = *data == 't' ? "yes" : "no";
-	need_ok(scols_line_set_data(row, (size_t)t->place[column], data));
+	need_ok(scols_line_set_column_data(row, c, data));
 }
 
 void table_print(struct table *t)
 {
 	if (!t->json && scols_table_is_empty(t->scols))
 		return;
+	keep_words_whole(t);
 	need_ok(scols_print_table(t->scols));
 	if (t->json)
 		fputc('\n', stdout);

@@ -1,6 +1,9 @@
 /* Listings: tables and trees for people, JSON for programs, through libsmartcols.
  *
  * One array of columns serves both; a column may be for one of them only.
+ * On a terminal no line is longer than the terminal is wide: COLUMN_WRAP gets
+ * narrower down to its longest word, then all columns do, by cutting words in two
+ * or (COLUMN_WRAP) short.  Elsewhere nothing is.
  * Out of memory ends the program: nothing is left half done by a listing.
  */
 #ifndef STRANDD_STRANDCTL_TABLE_H
@@ -17,7 +20,8 @@ enum column_kind {
 	COLUMN_BOOLEAN,		/* "t" or "f" as PostgreSQL says it */
 	COLUMN_JSON,		/* JSON text, printed as it is */
 	COLUMN_TREE,
-	COLUMN_WRAP,		/* several lines, parted by newlines */
+	COLUMN_WRAP,		/* goes on in the next line at a newline, at a blank if need be */
+	COLUMN_TIME,		/* COLUMN_WRAP; for people to the second */
 };
 
 enum column_for { FOR_BOTH, FOR_PEOPLE, FOR_PROGRAMS };

@@ -45,22 +45,49 @@ static const struct argp argp = {
 	.children = options_children,
 };
 
-enum { AT_ID, AT_TABLE, AT_KIND, AT_TAGS, AT_TAGS_JSON, AT_RECEIPTS, AT_RECEIPTS_JSON, AT_CREATED,
-       AT_TAGGED, AT_ASKED, AT_REPEATED, N_COLUMNS };
+enum { AT_ID, AT_TABLE, AT_KIND, AT_TAGS, AT_TAGS_JSON, AT_RECEIPTS_JSON, AT_CREATED, AT_TAGGED,
+       AT_ASKED, AT_REPEATED, N_COLUMNS };
 
 static const struct column columns[N_COLUMNS] = {
 	[AT_ID] = { "ID", COLUMN_TREE, FOR_BOTH },
 	[AT_TABLE] = { "TABLE", COLUMN_TEXT, FOR_BOTH },
 	[AT_KIND] = { "KIND", COLUMN_TEXT, FOR_BOTH },
-	[AT_TAGS] = { "TAGS", COLUMN_TEXT, FOR_PEOPLE },
+	[AT_TAGS] = { "TAGS AND RECEIPTS", COLUMN_WRAP, FOR_PEOPLE },
 	[AT_TAGS_JSON] = { "TAGS", COLUMN_JSON, FOR_PROGRAMS },
-	[AT_RECEIPTS] = { "RECEIPTS", COLUMN_WRAP, FOR_PEOPLE },
 	[AT_RECEIPTS_JSON] = { "RECEIPTS", COLUMN_JSON, FOR_PROGRAMS },
 	[AT_CREATED] = { "CREATED AT", COLUMN_TEXT, FOR_PROGRAMS },
-	[AT_TAGGED] = { "TAGGED AT", COLUMN_TEXT, FOR_BOTH },
+	[AT_TAGGED] = { "TAGGED AT", COLUMN_TEXT, FOR_PROGRAMS },
 	[AT_ASKED] = { "ASKED", COLUMN_BOOLEAN, FOR_PROGRAMS },
 	[AT_REPEATED] = { "REPEATED", COLUMN_BOOLEAN, FOR_PROGRAMS },
 };
+
+/* Has this tag a receipt, or waits it for one?  Then it stands there. */
+static bool is_told(const struct node *n, const char *tag, size_t len)
+{
+	for (const char *line = n->receipts.data; line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (!strncmp(line, tag, len) && line[len] == ' ')
+			return true;
+	}
+	return false;
+}
+
+/* A line a tag, with its receipt. */
+static void show_tags(struct table *table, struct libscols_line *row, const struct node *n)
+{
+	struct buf lines = BUF_INIT;
+	size_t len;
+
+	buf_init(&lines);
+	buf_adds(&lines, n->receipts.data);
+	for (const char *tag = n->tags.data; *tag; tag += len + (tag[len] == '\n')) {
+		len = strcspn(tag, "\n");
+		if (!is_told(n, tag, len))
+			buf_addf(&lines, "%s%.*s", lines.len ? "\n" : "", (int)len, tag);
+	}
+	table_set(table, row, AT_TAGS, lines.data);
+	buf_release(&lines);
+}
 
 static void show_node(struct table *table, struct libscols_line *row, const struct node *n)
 {
@@ -69,9 +96,8 @@ static void show_node(struct table *table, struct libscols_line *row, const stru
 	buf_init(&receipts);
 	buf_addf(&receipts, "[%s]", n->receipts_json.data);
 	table_set(table, row, AT_KIND, n->kind);
-	table_set(table, row, AT_TAGS, n->tags.data);
+	show_tags(table, row, n);
 	table_set(table, row, AT_TAGS_JSON, n->tags_json);
-	table_set(table, row, AT_RECEIPTS, n->receipts.data);
 	table_set(table, row, AT_RECEIPTS_JSON, receipts.data);
 	table_set(table, row, AT_CREATED, n->created);
 	table_set(table, row, AT_TAGGED, n->tagged);

@@ -1,11 +1,14 @@
 """What the strandctl tests share: runs with JSON, runs in the background, and a
 pseudo-terminal for progress bars."""
 
+import fcntl
 import json
 import os
 import pty
 import signal
+import struct
 import subprocess
+import termios
 
 import cluster as private
 
@@ -53,13 +56,14 @@ def interrupt(process, timeout=20):
     return process.returncode, out, err
 
 
-def on_terminal(db, *args, stdin=None, timeout=60):
-    """Runs strandctl with standard error on a terminal; (exit code, stdout, what
-    the terminal got)."""
+def on_terminal(db, *args, stdin=None, timeout=60, columns=0, stdout=subprocess.PIPE):
+    """Runs strandctl with standard error on a terminal, and with stdout=None standard
+    output too; (exit code, stdout, what the terminal got)."""
     ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     process = subprocess.Popen([*private.program("strandctl"), "--dbname", db.dsn(), *args], stdin=stdin,
-                               stdout=subprocess.PIPE, stderr=theirs, text=True,
-                               preexec_fn=private.die_with_parent)
+                               stdout=stdout or theirs, stderr=theirs, text=True,
+                               env=dict(os.environ, LC_ALL="C.UTF-8"), preexec_fn=private.die_with_parent)
     os.close(theirs)
     shown = b""
     while True:
@@ -73,6 +77,13 @@ def on_terminal(db, *args, stdin=None, timeout=60):
     out, _ = process.communicate(timeout=timeout)
     os.close(ours)
     return process.returncode, out, shown.decode()
+
+
+def on_screen(db, *args, columns):
+    """The lines that a terminal of so many columns gets; the command must succeed."""
+    code, _, shown = on_terminal(db, *args, columns=columns, stdout=None)
+    assert code == 0, shown
+    return shown.replace("\r\n", "\n").splitlines()
 
 
 def backends(db):

@@ -7,7 +7,7 @@ import pytest
 
 import cluster as private
 import service
-from ctl_support import ok, refused, rows
+from ctl_support import ok, on_screen, refused, rows
 
 pytestmark = pytest.mark.usefixtures("build")
 
@@ -93,6 +93,48 @@ def test_recent(db):
     assert "A14" in ok(private.strandctl(db, "recent")).stdout
     assert rows(private.strandctl(db, "--json", "recent", "--tags", "no:such")) == []
     refused(private.strandctl(db, "recent", "-n", "0"), 2, "--limit 0")
+
+
+# --- on a terminal
+
+
+@pytest.fixture
+def long_names(db, daemon):
+    """The longest of the specification's tags, a failure, and an id that is wider
+    than any screen."""
+    daemon(routes=[("dm:evaluate_plan", "AD_strands", "test.evaluate_plan"), ("alpha:decision_feedback", "DM_strands", "test.fail_some"),
+                   ("trader:execute_plan", "DM_strands", "test.execute_plan"), ("alpha:execution_feedback", "TR_strands", "test.nothing"),
+                   ("dm:execution_feedback", "TR_strands", "test.nothing")])
+    service.publish(db, "AD_strands", "AD_0123456789ab", ["dm:evaluate_plan", "priority:high"], kind="signal")
+    service.publish(db, "DM_strands", "DM_0123456789ab", ["alpha:decision_feedback", "trader:execute_plan", "original_strand:AD_0123456789ab"], kind="fail")
+    private.wait_until(lambda: db.value("SELECT count(*) FROM ad_receipts") >= 3, 15)
+    db.attach("dm:look", "AD_strands", "DM_strands", history=False)
+    return db
+
+
+@pytest.mark.parametrize("columns", [80, 60])
+@pytest.mark.parametrize("command", [["status"], ["recent"], ["trace", "AD_0123456789ab"], ["read", "DM_0123456789ab"]])
+def test_no_line_is_wider_than_the_terminal(long_names, columns, command):
+    lines = on_screen(long_names, *command, columns=columns)
+    assert len(lines) > 3 and max(map(len, lines)) <= columns, lines
+    # no tag, id or table's name of the specification is cut in two on an ordinary terminal
+    if columns == 80 and command != ["status"]:
+        assert any("DM_0123456789ab" in line for line in lines) and any("alpha:decision_feedback" in line for line in lines)
+    if columns == 80 and command == ["status"]:
+        assert any("alpha:execution_feedback tr_strands ad_strands" in line for line in lines)
+
+
+def test_a_very_long_id_does_not_widen_the_lines(db):
+    service.publish(db, "AD_strands", "x" * 200, ["dm:evaluate_plan"])
+    for command in (["recent"], ["trace", "x" * 200]):
+        lines = on_screen(db, *command, columns=80)
+        assert max(map(len, lines)) <= 80 and sum(line.count("x") for line in lines) >= 200, lines
+
+
+def test_nothing_is_cut_or_wrapped_without_a_terminal(long_names):
+    said = ok(private.strandctl(long_names, "recent")).stdout
+    assert "alpha:decision_feedback, trader:execute_plan, original_strand:AD_0123456789ab" in said
+    assert "history unfinished" in ok(private.strandctl(long_names, "status")).stdout
 
 
 # --- trace
