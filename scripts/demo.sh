@@ -160,7 +160,7 @@ await()
 
 # --- steps ------------------------------------------------------------------
 
-psql=(psql -X -q -At -v ON_ERROR_STOP=1 -d trading)
+psql=(psql -X -q -At -v ON_ERROR_STOP=1 -d paper)
 
 owner_sql()
 {
@@ -208,8 +208,8 @@ make_database()
 	now database "strandctl init"
 	psql -X -q -d postgres -v ON_ERROR_STOP=1 \
 		-c 'CREATE ROLE trading_owner LOGIN' -c 'CREATE ROLE strandd LOGIN' -c 'CREATE ROLE alpha LOGIN' \
-		-c 'CREATE DATABASE trading OWNER trading_owner' || die "cannot make the database"
-	dsn="host=$PGHOST port=$PGPORT dbname=trading user=trading_owner"
+		-c 'CREATE DATABASE paper OWNER trading_owner' || die "cannot make the database"
+	dsn="host=$PGHOST port=$PGPORT dbname=paper user=trading_owner"
 	"$build/strandctl" --dbname "$dsn" init --grant strandd >"$run/init.log" 2>&1 ||
 		{ cat "$run/init.log" >&2; die "strandctl init failed"; }
 	for file in "$example"/sql/*.sql; do
@@ -235,11 +235,9 @@ start_strandd()
 	local left=200
 
 	now strandd starting
-	sed -e "s|\"/run/postgresql\"|\"$pg\"|" -e "s|/run/strandd/stats.sock|$run/stats.sock|" \
-		"$example/trading.conf" >"$run/strandd.conf"
-	# a copy, because the build may be where only root can go
-	install -m 0755 "$build/strandd" "$run/strandd"
-	in_background "${drop[@]}" "$run/strandd" --config "$run/strandd.conf" >"$run/strandd.log" 2>&1
+	# copies, because the originals may be where only root can go
+	install -m 0755 "$build/strandd" "$example/trading.conf" "$run"
+	in_background env -C "$run" PGUSER=strandd "${drop[@]}" ./strandd --config trading.conf >"$run/strandd.log" 2>&1
 	daemon=$job
 	job=
 	until grep -q serving "$run/strandd.log"; do
@@ -448,14 +446,14 @@ show_around()
 	if $keep; then
 		cat <<END
   It is still running. The server's socket is in $pg, the
-  superuser is postgres, the database trading.
+  superuser is postgres, the database paper.
 
-  ${root}psql -h $pg -U postgres trading
+  ${root}psql -h $pg -U postgres paper
       SELECT * FROM trading.result;         -- the accounts
       SELECT * FROM trading.learned;        -- alpha's hit rates
       SELECT * FROM trading.book LIMIT 10;  -- the Decision Maker's positions
       SELECT * FROM ad_strands LIMIT 10;    -- plans; then dm_strands, tr_strands
-  ${root}$path/strandctl -d "host=$pg user=postgres dbname=trading" status
+  ${root}$path/strandctl -d "host=$pg user=postgres dbname=paper" status
   ${root}curl --unix-socket $run/stats.sock http://localhost/metrics
   less $run/strandd.log
 

@@ -41,7 +41,8 @@ cd %(dir)s
 
 def blocks(text, first, last):
     """[(language, text)] of the fenced blocks from one heading to another."""
-    text = text[text.index(f"\n{first}\n"):text.index(f"\n{last}\n") if last else None]
+    text = "\n" + text
+    text = text[text.index(f"\n{first}\n"):text.index(f"\n{last}\n")]
     return re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)
 
 

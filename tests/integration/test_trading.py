@@ -24,10 +24,8 @@ class TradingDaemon(private.Daemon):
     test's server; `changes` are further texts of it and what to write instead."""
 
     def __init__(self, db, changes):
-        super().__init__(db)
-        self.changes = {'"/run/postgresql"': f'"{db.cluster.dir}"', '"trading"': f'"{db.name}"',
-                        '"strandd"': f'"{private.SERVICE}"',
-                        '"/run/strandd/stats.sock"': f'"{self.stats_socket}"', **changes}
+        super().__init__(db, env={'PGHOST': db.cluster.dir, 'PGUSER': private.SERVICE})
+        self.changes = {'"paper"': f'"{db.name}"', '"stats.sock"': f'"{self.stats_socket}"', **changes}
 
     def write_config(self):
         text = (EXAMPLE / 'trading.conf').read_text(encoding='utf-8')
