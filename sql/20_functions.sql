@@ -1128,6 +1128,7 @@ DECLARE
 	target  text := reply OPERATOR(pg_catalog.->>) 'update';
 	origin  jsonb := pg_catalog.jsonb_build_array(pg_catalog.concat('original_strand:', strand_id));
 	changes text;
+	given   text;
 	changed integer;
 BEGIN
 	IF (pg_catalog.jsonb_typeof(reply OPERATOR(pg_catalog.->) 'update') OPERATOR(pg_catalog.=) 'string') IS NOT TRUE
@@ -1136,16 +1137,21 @@ BEGIN
 			USING ERRCODE = 'SR001', HINT = 'Write {"update": "<id of a strand of this module>", ...} without another id.';
 	END IF;
 	PERFORM strandd.refuse_reply(strand_id, reply OPERATOR(pg_catalog.-) 'update', columns);
-	SELECT pg_catalog.string_agg(pg_catalog.format('%1$I = r.%1$I, ', k), '') INTO changes
-	  FROM pg_catalog.jsonb_object_keys(reply) k
+	-- Only what the reply holds is read: a missing key's domain may refuse NULL.
+	SELECT pg_catalog.string_agg(pg_catalog.format('%1$I = r.%1$I, ', k), ''),
+	       pg_catalog.string_agg(pg_catalog.format('%I %s, ', k, pg_catalog.format_type(a.atttypid, a.atttypmod)), '')
+	         FILTER (WHERE a.attnum OPERATOR(pg_catalog.>) 0)
+	  INTO changes, given
+	  FROM pg_catalog.jsonb_object_keys(reply) k LEFT JOIN pg_catalog.pg_attribute a
+	    ON a.attrelid OPERATOR(pg_catalog.=) tbl AND a.attname::pg_catalog.text OPERATOR(pg_catalog.=) k AND NOT a.attisdropped
 	 WHERE k OPERATOR(pg_catalog.<>) ALL (ARRAY['update', 'id', 'tags']);
 	IF 'updated_at' OPERATOR(pg_catalog.=) ANY (columns) AND NOT reply OPERATOR(pg_catalog.?) 'updated_at' THEN
 		changes := pg_catalog.concat(changes, 'updated_at = pg_catalog.now(), ');
 	END IF;
 	EXECUTE pg_catalog.format('UPDATE %1$s AS t SET %2$s tags = strandd.tags_after_update(t.tags, %3$s, $3)'
-		' FROM pg_catalog.jsonb_populate_record(NULL::%1$s, $1) AS r WHERE t.id OPERATOR(pg_catalog.=) $2',
+		' FROM pg_catalog.jsonb_to_record($1) AS r (%4$s tags pg_catalog.jsonb) WHERE t.id OPERATOR(pg_catalog.=) $2',
 		strandd.qualified(tbl), changes,
-		CASE WHEN reply OPERATOR(pg_catalog.?) 'tags' THEN 'r.tags' ELSE 't.tags' END)
+		CASE WHEN reply OPERATOR(pg_catalog.?) 'tags' THEN 'r.tags' ELSE 't.tags' END, given)
 		USING reply OPERATOR(pg_catalog.-) 'update', target, origin;
 	GET DIAGNOSTICS changed = ROW_COUNT;
 	IF changed OPERATOR(pg_catalog.=) 0 THEN

@@ -10,6 +10,7 @@
 struct columns {
 	char *names;		/* id, module, kind: for INSERT INTO t (...) */
 	char *values;		/* their expressions over handled g and record r */
+	char *definitions;	/* id text, module text: how a reply is read into record r */
 	char *known;		/* '{id,module,...}'::text[]: keys that a reply may have */
 	char *id_prefix;	/* 'DM' */
 	char *receiver_literal;	/* 'public.dm_strands'::regclass */

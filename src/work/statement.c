@@ -78,7 +78,7 @@ static void build_handled(struct buf *b, const struct route *r, const struct col
 static void build_sent(struct buf *b, const struct route *r, const struct columns *cols)
 {
 	buf_addf(b, ", sent AS (INSERT INTO %s (%s) SELECT %s"
-		 " FROM handled g, LATERAL pg_catalog.jsonb_populate_record(NULL::%s, g.reply) AS r"
+		 " FROM handled g, LATERAL pg_catalog.jsonb_to_record(g.reply) AS r(%s)"
 		 " WHERE CASE WHEN g.reply IS NULL THEN false"
 		 "  WHEN pg_catalog.jsonb_typeof(g.reply) <> 'object'"
 		 "   THEN strandd.refuse_reply(g.id, g.reply, %s)"
@@ -86,7 +86,7 @@ static void build_sent(struct buf *b, const struct route *r, const struct column
 		 "  WHEN pg_catalog.jsonb_typeof(g.reply -> 'tags') NOT IN ('array', 'null')"
 		 "   OR g.reply - %s <> '{}' THEN strandd.refuse_reply(g.id, g.reply, %s)"
 		 "  ELSE true END RETURNING 1)",
-		 r->receiver, cols->names, cols->values, r->receiver, cols->known,
+		 r->receiver, cols->names, cols->values, cols->definitions, cols->known,
 		 cols->receiver_literal, cols->known, cols->known, cols->known);
 }
 

@@ -297,3 +297,55 @@ def test_update_where_a_column_is_named_update(db, daemon):
     script(db, "AD_1", {"update": "x"})
     daemon(SCRIPTED)
     assert service.final(db, "dm", "AD_1", PLAN)["sqlstate"] == "SR002"
+
+
+# --- domains: checked when the row is inserted, and not of a key that is missing
+
+
+def test_column_of_a_domain_that_refuses_null(db, daemon):
+    """Added while strands flow, with a default and without, and given by a reply."""
+    db.execute("CREATE DOMAIN test.currency AS text NOT NULL CHECK (value <> 'XXX')")
+    d = daemon(SCRIPTED)
+    d.wait_log("listening")
+    script(db, "AD_1", {"kind": "one"})
+    assert service.final(db, "dm", "AD_1", PLAN)["state"] == "done"
+    db.execute("ALTER TABLE dm_strands ADD COLUMN currency test.currency DEFAULT 'USD'")
+    script(db, "AD_2", {"kind": "two"})
+    assert service.final(db, "dm", "AD_2", PLAN)["state"] == "done", service.receipt(db, "dm", "AD_2", PLAN)
+    script(db, "AD_3", {"kind": "three", "currency": "EUR"})
+    assert service.final(db, "dm", "AD_3", PLAN)["state"] == "done"
+    for strand, value in (("AD_4", "XXX"), ("AD_5", None)):
+        script(db, strand, {"currency": value})
+        assert service.final(db, "dm", strand, PLAN)["sqlstate"] in ("23514", "23502")
+    assert db.execute("SELECT kind, currency FROM dm_strands ORDER BY 1") == [
+        ("one", "USD"), ("three", "EUR"), ("two", "USD")]
+    d.restart()
+    script(db, "AD_6", {"kind": "zwo"})
+    assert service.final(db, "dm", "AD_6", PLAN)["state"] == "done"
+    # without a default the reply has to give it
+    db.execute("ALTER TABLE dm_strands ALTER COLUMN currency DROP DEFAULT")
+    d.restart()
+    script(db, "AD_7", {"kind": "late"})
+    assert service.final(db, "dm", "AD_7", PLAN)["sqlstate"] == "23502"
+    script(db, "AD_8", {"kind": "late", "currency": "JPY"})
+    assert service.final(db, "dm", "AD_8", PLAN)["state"] == "done"
+
+
+def test_domains_of_many_kinds(db, daemon):
+    """Over a domain, an array, a composite type and numeric(6,2), with a domain's own default."""
+    db.execute("""CREATE DOMAIN test.price AS numeric(6,2) CHECK (value > 0);
+                  CREATE DOMAIN test.bid AS test.price DEFAULT 7 NOT NULL;
+                  CREATE DOMAIN test.names AS text[] CHECK (cardinality(value) < 3);
+                  CREATE TYPE test.pair AS (a integer, b test.price);
+                  CREATE DOMAIN test.quote AS test.pair CHECK ((value).a > 1);
+                  ALTER TABLE dm_strands ADD COLUMN bid test.bid, ADD COLUMN names test.names,
+                    ADD COLUMN "my Quote" test.quote""")
+    daemon(SCRIPTED)
+    script(db, "AD_1", {"kind": "a"}, {"kind": "b", "bid": 1.255, "names": ["x", "y"], "my Quote": {"a": 2, "b": "3.5"}})
+    receipt = service.final(db, "dm", "AD_1", PLAN)
+    assert receipt["state"] == "done", receipt
+    assert db.execute('SELECT kind, bid::text, names::text[], "my Quote"::text FROM dm_strands ORDER BY 1') == [
+        ("a", "7.00", None, None), ("b", "1.26", ["x", "y"], "(2,3.50)")]
+    for i, reply in enumerate(({"bid": -1}, {"names": ["x", "y", "z"]}, {"my Quote": {"a": 0, "b": 1}})):
+        script(db, f"AD_bad{i}", reply)
+        assert service.final(db, "dm", f"AD_bad{i}", PLAN)["sqlstate"] == "23514"

@@ -99,6 +99,16 @@ def test_update_without_tags(db, service, strand):
     assert row(db) == (None, {"a": 1}, ["alpha:decision_feedback", "original_strand:AD_0", "old", "original_strand:AD_1"], False)
 
 
+def test_update_leaves_a_domain_alone_that_refuses_null(db, service, strand):
+    db.execute("CREATE DOMAIN test.must AS text NOT NULL; ALTER TABLE dm_strands ADD COLUMN must test.must DEFAULT 'x'")
+    columns = COLUMNS + ["must"]
+    for reply, after in (('{"update": "d", "kind": "z"}', "x"), ('{"update": "d", "must": "y"}', "y")):
+        db.execute("SELECT strandd.update_strand('dm_strands', 'AD_1', %s, %s)", (reply, columns), service)
+        assert db.value("SELECT must FROM dm_strands WHERE id = 'd'") == after
+    with pytest.raises(psycopg2.errors.NotNullViolation):
+        db.execute("SELECT strandd.update_strand('dm_strands', 'AD_1', '{\"update\": \"d\", \"must\": null}', %s)", (columns,), service)
+
+
 @pytest.mark.parametrize("tags, after", [(None, []), ("null", []), ("{}", [{}]), ('"x"', ["x"]), ('[1, [2]]', [1, [2]])])
 def test_update_of_odd_tags(db, service, tags, after):
     db.execute("INSERT INTO dm_strands (id, tags) VALUES ('d', %s)", (tags,))
@@ -124,6 +134,13 @@ def test_update_of_a_strand_that_the_same_statement_wrote(db, service):
                " SELECT strandd.update_strand('dm_strands', 'AD_1', jsonb_build_object('update', id, 'kind', 'z'), %s) FROM w",
                (COLUMNS,), service)
     assert row(db)[0] == "z"
+
+
+def test_update_of_a_column_that_is_gone(db, service, strand):
+    """The caller's list of columns may be older than the table: an error, not a loss."""
+    with pytest.raises(psycopg2.errors.UndefinedColumn):
+        db.execute("SELECT strandd.update_strand('dm_strands', 'AD_1', '{\"update\": \"d\", \"gone\": 1}', %s)",
+                   (COLUMNS + ["gone"],), service)
 
 
 def test_users_triggers_keep_their_search_path(db, service, strand):
