@@ -51,6 +51,10 @@ int batch_claim(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
 int batch_send_settings(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
 /* Counts what `settle` answered for the items listed in `positions`. */
 void batch_note_settled(struct batch *b, const PGresult *res, const size_t *positions);
+/* Settles what is ours strand by strand, each by a statement of its own, and
+ * commits.  For serial routes: what a strand left is there for the next one's
+ * handler, also what AFTER triggers wrote, and also for a STABLE handler. */
+int batch_settle_in_turn(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
 /* Ends the transaction; STRAND_EPROTO when the server answered ROLLBACK. */
 int batch_send_commit(struct session *s, struct err *e) MUST_CHECK;
 int batch_fetch_commit(struct batch *b, struct session *s, struct err *e) MUST_CHECK;

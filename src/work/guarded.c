@@ -8,48 +8,55 @@
 #include "base/log.h"
 #include "pg/array.h"
 
-/* SAVEPOINT, settings, settle, the check, RELEASE: the third answers. */
-#define STATEMENTS 7
-#define SETTLE_PLACE 2
+/* Settings and settle, the last of which answers; with guards a SAVEPOINT before
+ * them, and the check and RELEASE after them. */
+#define STATEMENTS 2
+#define GUARDED_STATEMENTS 7
 
 /* The handler before may have changed the settings.  Deferred constraints are
  * checked here, where their strand is known, and not only by the COMMIT of all.
  * The check is rolled back: it would leave the constraints immediate for the
  * strands that follow, and a handler may write a child before its parent. */
-static int send_one(struct batch *b, struct session *s, const char *ids, struct err *e)
+static int send_check(struct session *s, struct err *e)
+{
+	int ret = conn_send(s->conn, "SAVEPOINT unchecked", 0, NULL, e);
+
+	if (!ret)
+		ret = conn_send(s->conn, "SET CONSTRAINTS ALL IMMEDIATE", 0, NULL, e);
+	if (!ret)
+		ret = conn_send(s->conn, "ROLLBACK TO SAVEPOINT unchecked", 0, NULL, e);
+	return ret ? ret : conn_send(s->conn, "RELEASE SAVEPOINT strand", 0, NULL, e);
+}
+
+static int send_one(struct batch *b, struct session *s, const char *ids, bool guards, struct err *e)
 {
 	char instance[24];
 	const char *values[] = { ids, instance };
 	int ret = conn_pipeline_enter(s->conn, e);
 
 	snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
-	if (!ret)
+	if (!ret && guards)
 		ret = conn_send(s->conn, "SAVEPOINT strand", 0, NULL, e);
 	if (!ret)
 		ret = batch_send_settings(b, s, e);
 	if (!ret)
 		ret = conn_send_prepared(s->conn, s->routes[b->route->index].settle, 2, values, e);
-	if (!ret)
-		ret = conn_send(s->conn, "SAVEPOINT unchecked", 0, NULL, e);
-	if (!ret)
-		ret = conn_send(s->conn, "SET CONSTRAINTS ALL IMMEDIATE", 0, NULL, e);
-	if (!ret)
-		ret = conn_send(s->conn, "ROLLBACK TO SAVEPOINT unchecked", 0, NULL, e);
-	if (!ret)
-		ret = conn_send(s->conn, "RELEASE SAVEPOINT strand", 0, NULL, e);
+	if (!ret && guards)
+		ret = send_check(s, e);
 	return ret ? ret : conn_sync(s->conn, e);
 }
 
 /* The first failure of the round trip is the one that counts. */
-static int fetch_one(struct batch *b, struct session *s, size_t i, struct err *e)
+static int fetch_one(struct batch *b, struct session *s, size_t i, bool guards, struct err *e)
 {
 	int64_t deadline = batch_deadline(b);
+	int n = guards ? GUARDED_STATEMENTS : STATEMENTS, place = guards ? 2 : 1;
 	PGresult *settled = NULL;
 	int first = 0, ret;
 
-	for (int k = 0; k < STATEMENTS && conn_usable(s->conn); k++) {
+	for (int k = 0; k < n && conn_usable(s->conn); k++) {
 		struct err one;
-		ret = conn_fetch(s->conn, deadline, k == SETTLE_PLACE ? &settled : NULL, &one);
+		ret = conn_fetch(s->conn, deadline, k == place ? &settled : NULL, &one);
 		if (ret && !first) {
 			first = ret;
 			*e = one;
@@ -65,7 +72,7 @@ static int fetch_one(struct batch *b, struct session *s, size_t i, struct err *e
 	return first;
 }
 
-static int run_one(struct batch *b, struct session *s, size_t i, struct err *e)
+static int run_one(struct batch *b, struct session *s, size_t i, bool guards, struct err *e)
 {
 	struct buf id = BUF_INIT;
 	int ret, left;
@@ -77,10 +84,10 @@ static int run_one(struct batch *b, struct session *s, size_t i, struct err *e)
 	ret = id.failed ? err_set(e, STRAND_ENOMEM, "out of memory")
 		: session_restore(s, batch_deadline(b), e);
 	if (!ret)
-		ret = send_one(b, s, id.data, e);
+		ret = send_one(b, s, id.data, guards, e);
 	buf_release(&id);
 	if (!ret)
-		ret = fetch_one(b, s, i, e);
+		ret = fetch_one(b, s, i, guards, e);
 	if (conn_usable(s->conn)) {
 		left = conn_pipeline_leave(s->conn, ret ? NULL : e);
 		ret = ret ? ret : left;
@@ -131,7 +138,7 @@ static int write_failed(struct batch *b, struct session *s, size_t i, const stru
 static int guard_one(struct batch *b, struct session *s, size_t i, struct err *e)
 {
 	struct err why;
-	int ret = run_one(b, s, i, &why);
+	int ret = run_one(b, s, i, true, &why);
 
 	if (!ret)
 		return 0;
@@ -181,10 +188,10 @@ static int commit(struct batch *b, struct session *s, struct err *e)
 	return batch_failed(b, STAGE_COMMIT, ret, e);
 }
 
-int batch_run_guarded(struct batch *b, struct session *s, struct err *e)
+static int run_all(struct batch *b, struct session *s, bool guards, struct err *e)
 {
 	int64_t enough = clock_after_ms(b->context->conf->handler_timeout_ms);
-	int ret = batch_claim(b, s, e);
+	int ret = 0;
 
 	for (size_t i = 0; !ret && i < b->n; i++) {
 		if (b->states[i] != ITEM_OURS)
@@ -192,11 +199,25 @@ int batch_run_guarded(struct batch *b, struct session *s, struct err *e)
 		/* What is left is for the next transaction, or the next start. */
 		if (clock_now() > enough || stop_level(b->context->stop) != STOP_NONE)
 			b->states[i] = ITEM_PUT_OFF;
-		else
+		else if (guards)
 			ret = guard_one(b, s, i, e);
+		else
+			ret = batch_failed(b, STAGE_HANDLE, run_one(b, s, i, false, e), e);
 	}
+	return ret ? ret : commit(b, s, e);
+}
+
+int batch_settle_in_turn(struct batch *b, struct session *s, struct err *e)
+{
+	return run_all(b, s, false, e);
+}
+
+int batch_run_guarded(struct batch *b, struct session *s, struct err *e)
+{
+	int ret = batch_claim(b, s, e);
+
 	if (!ret)
-		ret = commit(b, s, e);
+		ret = run_all(b, s, true, e);
 	if (ret)
 		batch_undo(b);
 	return ret ? ret : batch_examine(b, s, e);

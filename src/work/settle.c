@@ -184,9 +184,11 @@ int batch_run(struct batch *b, struct session *s, struct err *e)
 	ours = ret ? 0 : batch_list_ours(b, positions, &ids);
 	if (!ret && ids.failed)
 		ret = batch_failed(b, STAGE_CLAIM, err_set(e, STRAND_ENOMEM, "out of memory"), e);
-	if (!ret)
-		ret = ours ? settle(b, s, positions, ids.data, e)
-			   : batch_failed(b, STAGE_CLAIM, batch_rollback(s, e), e);
+	if (!ret && !ours)
+		ret = batch_failed(b, STAGE_CLAIM, batch_rollback(s, e), e);
+	else if (!ret)
+		ret = b->route->conf->serial ? batch_settle_in_turn(b, s, e)
+					     : settle(b, s, positions, ids.data, e);
 	buf_release(&ids);
 	free(positions);
 	if (ret)

@@ -64,7 +64,8 @@ static void build_claimed(struct buf *b, const struct route *r)
 }
 
 /* The rows flow one by one: a strand's replies are in the table before the next
- * strand's handler runs, which a serial route's handler counts on. */
+ * strand's handler runs.  A STABLE handler does not see them, and AFTER triggers
+ * have not run by then: serial routes settle one strand a statement. */
 static void build_handled(struct buf *b, const struct route *r, const struct columns *cols)
 {
 	buf_addf(b,

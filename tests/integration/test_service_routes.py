@@ -213,3 +213,46 @@ def test_by_scanning_alone(db, daemon):
     assert service.final(db, "dm", "AD_1", PLAN)["state"] == "done"
     assert "listening" not in d.log()
     assert d.metrics()['strandd_notifications_total{tag="dm:evaluate_plan",source="AD_strands"}'] == 0
+
+
+# --- a serial route: each strand is handled in the light of those before it
+
+BOOK = f"""
+    CREATE TABLE test.book (spent numeric); INSERT INTO test.book VALUES (0);
+    GRANT SELECT, UPDATE ON test.book TO {private.SERVICE};
+    CREATE FUNCTION test.keep_book() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        UPDATE test.book SET spent = spent + 20 WHERE (NEW.dm_decision->>'approve')::boolean; RETURN NULL; END $$;
+    CREATE TRIGGER book AFTER INSERT ON dm_strands FOR EACH ROW EXECUTE FUNCTION test.keep_book()"""
+
+
+@pytest.mark.parametrize("volatility, spent", [
+    ("STABLE", "(SELECT 20 * count(*) FROM dm_strands WHERE (dm_decision->>'approve')::boolean)"),
+    ("VOLATILE", "(SELECT spent FROM test.book)"),
+    ("STABLE", "(SELECT spent FROM test.book)")])
+@pytest.mark.parametrize("bad", [False, True])
+def test_serial_route_keeps_a_budget(db, daemon, volatility, spent, bad):
+    """The limit holds to the cent also for a handler that is STABLE, also where an
+    AFTER trigger keeps the book, and also where one strand fails."""
+    db.execute(BOOK)
+    service.function(db, f"""BEGIN
+        IF strand.id = 'AD_77' AND {bad} THEN RAISE 'bad'; END IF;
+        RETURN NEXT jsonb_build_object('dm_decision', jsonb_build_object('approve', {spent} + 20 <= 1000)); END""",
+                     argument="strand ad_strands", returns=f"SETOF jsonb {volatility}")
+    service.publish_many(db, "ad_strands", "AD_", 300, [PLAN])
+    daemon([{"tag": PLAN, "source": "AD_strands", "handler": "test.h", "serial": True}],
+           {"workers": {"threads": 4, "batch": 100}})
+    private.wait_until(lambda: service.count_receipts(db, "dm", PLAN) == 300)
+    assert db.value("SELECT count(*) FROM dm_strands WHERE (dm_decision->>'approve')::boolean") == 50
+    assert db.value("SELECT spent FROM test.book") == 1000
+    assert db.value("SELECT count(*) FROM dm_receipts WHERE state = 'failed'") == bad
+
+
+def test_serial_batch_is_bounded_in_time(db, daemon):
+    """Strands that together take longer than one may: several transactions, none fails."""
+    d = daemon([{"tag": PLAN, "source": "AD_strands", "handler": "test.slow", "serial": True}],
+               {"workers": {"handler_timeout_ms": 1000}})
+    service.publish_many(db, "ad_strands", "AD_", 8, [PLAN], timeframe="0.3")
+    private.wait_until(lambda: service.count_receipts(db, "dm", PLAN) == 8)
+    assert set(service.states(db, "dm", PLAN).values()) == {"done"}
+    assert db.value("SELECT count(DISTINCT xmin::text) FROM dm_receipts") > 1
+    assert d.metrics()['strandd_rollbacks_total{tag="dm:evaluate_plan",source="AD_strands"}'] == 0
