@@ -27,7 +27,7 @@ strandctl() { as %(reader)s %(strandctl)s --config %(dir)s/strandd.conf "$@"; }
 # only ever in the background
 strandd() { exec setpriv --pdeathsig KILL %(to_reader)s %(strandd)s "$@"; }
 serve() { export PGUSER=strandd; exec setpriv --pdeathsig KILL %(to_service)s %(strandd)s "$@"; }
-sudo() { case $1 in -u) as "%(server)s" env USER="$2" "${@:3}";; *) "$@";; esac }
+sudo() { case $1 in -u) as "%(server)s" env PGUSER="$2" "${@:3}";; *) "$@";; esac }
 systemctl() {
 	[ -z "$service" ] || { kill "$service"; wait "$service"; }
 	%(exec_start)s &
