@@ -19,6 +19,7 @@ full_lanes=(distcheck long thread-all address-all)
 
 passed=0
 failed=0
+job=
 python=/usr/bin/python3
 
 usage()
@@ -243,28 +244,26 @@ lane_address-all()
 
 # --- all --------------------------------------------------------------------
 
-main()
+# Ends what still runs.  Tests stop their servers when they are told to end.
+finish()
 {
-	local lanes=() full=false lane start
+	local status=$?
+
+	trap '' INT TERM HUP
+	trap - EXIT
+	if [ -n "$job" ]; then
+		say "Interrupted: stopping everything"
+		end_group "$job" 30
+		rm -rf "$build_root/tmp" "$build_root"/*/pytest
+	fi
+	exit "$status"
+}
+
+run_lanes()
+{
+	local lane start
 
 	for lane in "$@"; do
-		case $lane in
-		--full) full=true ;;
-		-h | --help) usage; exit 0 ;;
-		*)
-			[ "$(type -t "lane_$lane")" = function ] || { usage >&2; die "no lane \"$lane\""; }
-			lanes+=("$lane")
-			;;
-		esac
-	done
-	if [ ${#lanes[@]} -eq 0 ]; then
-		lanes=("${quick_lanes[@]}")
-		! $full || lanes+=("${full_lanes[@]}")
-	fi
-
-	mkdir -p "$build_root"
-	need_packages "${build_packages[@]}" "${server_packages[@]}" "${test_packages[@]}"
-	for lane in "${lanes[@]}"; do
 		start=$SECONDS
 		say "== $lane"
 		"lane_$lane"
@@ -274,6 +273,42 @@ main()
 	[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
 }
 
+main()
+{
+	local lanes=() full=false lane status
+
+	for lane in "$@"; do
+		case $lane in
+		--full) full=true ;;
+		-h | --help) usage; exit 0 ;;
+		*)
+			[ "$(type -t "lane_$lane")" = function ] || { usage >&2; exit 2; }
+			lanes+=("$lane")
+			;;
+		esac
+	done
+	if [ ${#lanes[@]} -eq 0 ]; then
+		lanes=("${quick_lanes[@]}")
+		! $full || lanes+=("${full_lanes[@]}")
+	fi
+
+	plain_path STRANDD_BUILD_ROOT "$build_root"
+	mkdir -p "$build_root"
+	need_packages "${build_packages[@]}" "${server_packages[@]}" "${test_packages[@]}"
+	# A process group of their own: a signal finds this shell waiting, not in
+	# the middle of a command, and it then ends them all.
+	set -m
+	run_lanes "${lanes[@]}" </dev/null &
+	set +m
+	job=$!
+	wait "$job"
+	status=$?
+	job=
+	return $status
+}
+
+trap finish EXIT
+trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 main "$@"

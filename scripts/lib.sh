@@ -34,6 +34,38 @@ die()
 	exit 1
 }
 
+# plain_path VARIABLE PATH: ends the script unless PATH, which VARIABLE says, is
+# one that configure, make and all they call take as it is.
+plain_path()
+{
+	[[ ! $2 =~ ^/[[:alnum:]/._+,@-]*$ ]] || return 0
+	printf '%s: cannot work in "%s": %s\n' "${0##*/}" "$2" \
+		"set $1 to an absolute path of letters, digits and . _ + , @ - only" >&2
+	exit 2
+}
+
+# short_path DIR: ends the script when a socket in DIR had too long a path.
+short_path()
+{
+	[ ${#1} -le 80 ] || die "$1: too long a path for a Unix socket"
+}
+
+# end_group PID SECONDS: TERM to all of the process group that PID leads, KILL
+# when it has not ended by then.
+end_group()
+{
+	local left=$(($2 * 20))
+
+	kill -TERM -- "-$1" 2>/dev/null || return 0
+	while kill -0 -- "-$1" 2>/dev/null; do
+		if [ $((left--)) -le 0 ]; then
+			kill -KILL -- "-$1" 2>/dev/null
+			return 0
+		fi
+		sleep 0.05
+	done
+}
+
 # --- packages ---------------------------------------------------------------
 
 is_installed()
@@ -215,7 +247,7 @@ cluster_start()
 	local dir=$1 bin setting
 	shift
 	bin=$(pg_bin) || exit
-	[ ${#dir} -le 80 ] || die "$dir: too long a path for a Unix socket"
+	short_path "$dir"
 	[ ! -e "$dir/data" ] || die "$dir/data is already there"
 	mkdir -p "$dir"
 	dir=$(cd "$dir" && pwd -P)
