@@ -112,6 +112,19 @@ void catalog_release(struct catalog *c)
 	PQclear(c->routes_result);
 }
 
+const char *catalog_near_tag(const struct catalog *c, const char *tag, const char *source_oid)
+{
+	const char **tags = calloc(c->n_routes + 1, sizeof(*tags)), *near;
+	size_t n = 0;
+
+	for (size_t i = 0; tags && i < c->n_routes; i++)
+		if (c->routes[i].attached && (!source_oid || !strcmp(c->routes[i].source->oid, source_oid)))
+			tags[n++] = c->routes[i].tag;
+	near = nearest(tag, tags, n);
+	free(tags);
+	return near;
+}
+
 /* A schema-qualified name is compared with what follows the schema too. */
 static const char *nearest_table(const PGresult *res, const char *name)
 {

@@ -42,6 +42,10 @@ struct catalog {
 	PGresult *tables_result, *routes_result;
 };
 
+/* The attached tag that is nearest to this one, NULL when none is near: of the
+ * source table with this oid, or of any (NULL). */
+const char *catalog_near_tag(const struct catalog *c, const char *tag, const char *source_oid);
+
 int catalog_load(struct catalog *c, struct ctl *ctl, struct err *e) MUST_CHECK;
 void catalog_release(struct catalog *c);
 

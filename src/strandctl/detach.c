@@ -2,13 +2,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/nearest.h"
 #include "strandctl/catalog.h"
 #include "strandctl/ctl.h"
 #include "strandctl/locked.h"
 #include "strandctl/options.h"
-
-#define MAX_TAGS 256
 
 struct args {
 	struct ctl *ctl;
@@ -62,13 +59,8 @@ static const struct argp argp = {
 static int no_such_route(const struct catalog *c, const struct module_table *source,
 			 const char *tag, struct err *e)
 {
-	const char *tags[MAX_TAGS], *near;
-	size_t n = 0;
+	const char *near = catalog_near_tag(c, tag, source->oid);
 
-	for (size_t i = 0; i < c->n_routes && n < MAX_TAGS; i++)
-		if (c->routes[i].source == source && c->routes[i].attached)
-			tags[n++] = c->routes[i].tag;
-	near = nearest(tag, tags, n);
 	return err_set(e, STRAND_ENOENT, "no route %s is attached to %s%s%s", tag, source->name,
 		       near ? "; did you mean " : "", near ? near : "");
 }

@@ -21,10 +21,12 @@ struct args {
 	int limit;
 };
 
+enum { OPTION_TAG = OPTION_FIRST };
+
 static const struct argp_option options[] = {
 	{ "tags", 'T', "TAG,...", 0, "Strands that bear all of these tags", 0 },
-	{ "tag", 't', "TAG", 0, "One tag, which may hold a comma; may be repeated", 0 },
-	{ "table", 'b', "TABLE", 0, "Look in this table only", 0 },
+	{ "tag", OPTION_TAG, "TAG", 0, "One tag, which may hold a comma; may be repeated", 0 },
+	{ "table", 't', "TABLE", 0, "Look in this table only", 0 },
 	{ "limit", 'n', "N", 0, "How many (default 10)", 0 },
 	{ 0 },
 };
@@ -40,10 +42,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case 'T':
 		tags_add_list(args->tags, arg);
 		return 0;
-	case 't':
+	case OPTION_TAG:
 		tags_add(args->tags, arg);
 		return 0;
-	case 'b':
+	case 't':
 		args->table = arg;
 		return 0;
 	case 'n':
@@ -175,6 +177,28 @@ static void results_release(struct results *r)
 	free(r->found);
 }
 
+static bool is_known(const struct catalog *c, const char *tag)
+{
+	for (size_t i = 0; i < c->n_routes; i++)
+		if (!strcmp(c->routes[i].tag, tag))
+			return true;
+	return false;
+}
+
+/* Nothing found: was it misspelt? */
+static void doubt_tags(struct json_object *tags, const struct catalog *c)
+{
+	for (size_t i = 0; i < json_object_array_length(tags); i++) {
+		const char *tag = json_object_get_string(json_object_array_get_idx(tags, i)), *near;
+
+		if (!tag_is_route(tag) || is_known(c, tag))
+			continue;
+		near = catalog_near_tag(c, tag, NULL);
+		ctl_warn("no strand found, and no route has the tag \"%s\"%s%s%s", tag,
+			 near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+	}
+}
+
 int command_recent(struct ctl *ctl, int argc, char **argv)
 {
 	struct args args = { .ctl = ctl, .tags = json_object_new_array(), .limit = DEFAULT_LIMIT };
@@ -191,6 +215,8 @@ int command_recent(struct ctl *ctl, int argc, char **argv)
 		ret = collect(&args, &c, &r, &e);
 	if (!ret)
 		show(&args, &r);
+	if (!ret && !r.n_found)
+		doubt_tags(args.tags, &c);
 	results_release(&r);
 	catalog_release(&c);
 	json_object_put(args.tags);

@@ -102,25 +102,6 @@ static const struct attachment *route_of(const struct target *t, const char *tag
 	return NULL;
 }
 
-/* The likeliest tag of this table first, then of any. */
-static const char *near_tag(const struct target *t, const char *tag)
-{
-	const struct catalog *c = t->catalog;
-	const char **tags = calloc(c->n_routes + 1, sizeof(*tags)), *near = NULL;
-
-	for (int any_table = 0; tags && !near && any_table < 2; any_table++) {
-		size_t n = 0;
-
-		for (size_t i = 0; i < c->n_routes; i++)
-			if (c->routes[i].attached &&
-			    (any_table || !strcmp(c->routes[i].source->oid, t->relation.oid)))
-				tags[n++] = c->routes[i].tag;
-		near = nearest(tag, tags, n);
-	}
-	free(tags);
-	return near;
-}
-
 int target_check_tag(const struct target *t, const char *tag, struct err *e)
 {
 	const struct attachment *other;
@@ -133,7 +114,9 @@ int target_check_tag(const struct target *t, const char *tag, struct err *e)
 		return err_set(e, STRAND_EINVAL, "tag \"%s\" is attached to %s, not to %s: nobody would get it"
 			       " (--allow-unrouted writes it all the same)", tag, other->source->name,
 			       t->relation.name);
-	near = near_tag(t, tag);
+	near = catalog_near_tag(t->catalog, tag, t->relation.oid);
+	if (!near)
+		near = catalog_near_tag(t->catalog, tag, NULL);
 	return err_set(e, STRAND_EINVAL, "tag \"%.80s\" is not attached to %s: nobody would get it%s%s%s"
 		       " (--allow-unrouted writes it all the same)", tag, t->relation.name,
 		       near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");

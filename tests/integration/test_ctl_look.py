@@ -95,6 +95,27 @@ def test_recent(db):
     refused(private.strandctl(db, "recent", "-n", "0"), 2, "--limit 0")
 
 
+def test_recent_with_a_misspelt_tag(db):
+    said = ok(private.strandctl(db, "recent", "--tags", "dm:evalute_plan,priority:high"))
+    assert said.stdout == "" and 'did you mean "dm:evaluate_plan"?' in said.stderr and "priority" not in said.stderr
+    assert "nothing:like_it" in ok(private.strandctl(db, "recent", "--tag", "nothing:like_it")).stderr
+    # a route's tag that nothing bears is no mistake, nor is one that was detached
+    ok(private.strandctl(db, "detach", "--tag", "dm:execution_feedback", "--source", "TR_strands"))
+    for tag in ("dm:evaluate_plan", "dm:execution_feedback"):
+        assert ok(private.strandctl(db, "recent", "--tags", tag)).stderr == ""
+    # nor is one that a strand bears
+    service.publish(db, "AD_strands", "A", ["no:route"])
+    assert ok(private.strandctl(db, "recent", "--tags", "no:route")).stderr == ""
+
+
+def test_a_letter_means_the_same_everywhere(db):
+    """-t is a table's in publish, read and recent."""
+    ok(private.strandctl(db, "publish", "-t", "AD_strands", "-T", "dm:evaluate_plan", "--id", "A"))
+    ok(private.strandctl(db, "read", "-t", "AD_strands", "A"))
+    assert [r["id"] for r in rows(private.strandctl(db, "--json", "recent", "-t", "AD_strands", "-T", "dm:evaluate_plan"))] == ["A"]
+    refused(private.strandctl(db, "recent", "-b", "AD_strands"), 2, "'b'")
+
+
 # --- on a terminal
 
 
