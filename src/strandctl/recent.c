@@ -13,6 +13,7 @@
 #include "strandctl/tags.h"
 
 #define DEFAULT_LIMIT 10
+#define LAST_READ 10000	/* of the last written, in search of those without created_at */
 
 struct args {
 	struct ctl *ctl;
@@ -89,23 +90,36 @@ struct results {
 	size_t n_res, n_found;
 };
 
+/* Rows with a created_at come by its index.  Those without (ORMs write NULL) would
+ * come first in its order: they are looked for among the last written. */
+static void query_text(struct buf *sql, const struct args *args, const struct module_table *t)
+{
+	const char *tags = json_object_array_length(args->tags) ? "s.tags @> $1::jsonb" : "$1::text IS NOT NULL";
+	const char *order = t->is_source ? " ORDER BY s.xact_id DESC" : "";
+	int last = args->limit > LAST_READ ? args->limit : LAST_READ;
+
+	if (t->has_created_at) {
+		buf_adds(sql, "(");
+		strands_select(sql, t);
+		buf_addf(sql, ", to_jsonb(s) FROM %s s WHERE s.created_at IS NOT NULL AND %s"
+			 " ORDER BY s.created_at DESC LIMIT %d) UNION ALL (", t->sql, tags, args->limit);
+	}
+	strands_select(sql, t);
+	buf_addf(sql, ", to_jsonb(s) FROM (SELECT * FROM %s s WHERE %s%s LIMIT %d) s%s%s LIMIT %d%s",
+		 t->sql, tags, order, last, t->has_created_at ? " WHERE s.created_at IS NULL" : "", order,
+		 args->limit, t->has_created_at ? ")" : "");
+}
+
 static int query(struct args *args, const struct module_table *t, PGresult **ret_result, struct err *e)
 {
-	const char *tags = json_object_to_json_string_ext(args->tags, TAGS_JSON_FLAGS);
-	const char *values[] = { tags };
-	bool any = json_object_array_length(args->tags) == 0;
+	const char *values[] = { json_object_to_json_string_ext(args->tags, TAGS_JSON_FLAGS) };
 	struct buf sql = BUF_INIT;
 	int ret;
 
 	buf_init(&sql);
-	strands_select(&sql, t);
-	buf_addf(&sql, ", to_jsonb(s) FROM %s s", t->sql);
-	buf_adds(&sql, any ? "" : " WHERE s.tags @> $1::jsonb");
-	buf_adds(&sql, t->has_created_at ? " ORDER BY s.created_at DESC"
-		 : t->is_source ? " ORDER BY s.xact_id DESC" : "");
-	buf_addf(&sql, " LIMIT %d", args->limit);
+	query_text(&sql, args, t);
 	ret = sql.failed ? err_set(e, STRAND_ENOMEM, "out of memory")
-		: ctl_query(args->ctl, sql.data, any ? 0 : 1, values, ret_result, e);
+		: ctl_query(args->ctl, sql.data, 1, values, ret_result, e);
 	buf_release(&sql);
 	return ret;
 }
@@ -129,7 +143,7 @@ static int collect(struct args *args, const struct catalog *c, struct results *r
 	int ret = args->table ? catalog_find(&only, c, args->ctl, args->table, e) : 0;
 
 	r->res = calloc(c->n_tables + 1, sizeof(*r->res));
-	r->found = calloc(c->n_tables * (size_t)args->limit + 1, sizeof(*r->found));
+	r->found = calloc(c->n_tables * 2 * (size_t)args->limit + 1, sizeof(*r->found));
 	if (!r->res || !r->found)
 		return err_set(e, STRAND_ENOMEM, "out of memory");
 	for (size_t i = 0; !ret && i < c->n_tables; i++) {
@@ -209,6 +223,8 @@ int command_recent(struct ctl *ctl, int argc, char **argv)
 
 	options_parse(&argp, argc, argv, &args);
 	ret = ctl_connect_installed(ctl, &e);
+	if (!ret)
+		ret = strands_pin_plans(ctl, &e);
 	if (!ret)
 		ret = catalog_load(&c, ctl, &e);
 	if (!ret)

@@ -95,6 +95,48 @@ def test_recent(db):
     refused(private.strandctl(db, "recent", "-n", "0"), 2, "--limit 0")
 
 
+@pytest.mark.parametrize("tags", [[], ["--tags", "dm:evaluate_plan"]])
+def test_recent_and_rows_without_created_at(db, tags):
+    """ORMs write NULL, which an index on created_at DESC has first."""
+    insert = "INSERT INTO AD_strands (id, created_at, tags) VALUES (%s, {}, '[\"dm:evaluate_plan\"]')"
+    for i in (0, 1):
+        db.execute(insert.format("NULL"), (f"old_null_{i}",))
+    for i in range(5):
+        db.execute(insert.format("now()"), (f"A{i}",))
+    listed = [r["id"] for r in rows(private.strandctl(db, "--json", "recent", *tags))]
+    assert listed == ["A4", "A3", "A2", "A1", "A0", "old_null_1", "old_null_0"]
+    db.execute(insert.format("NULL"), ("new_null",))
+    listed = [r["id"] for r in rows(private.strandctl(db, "--json", "recent", "-n", "3", *tags))]
+    assert listed == ["new_null", "A4", "A3"]
+
+
+def test_recent_without_the_columns_of_the_specification(db):
+    db.execute("CREATE TABLE ops_strands (id text PRIMARY KEY, tags jsonb, created_at timestamptz)")
+    db.execute("CREATE TABLE bare_strands (id text PRIMARY KEY, tags jsonb)")
+    for table in ("ops_strands", "bare_strands"):
+        ok(private.strandctl(db, "attach", "--tag", f"{table}:look", "--source", "AD_strands", "--receiver", table))
+        db.execute(f"INSERT INTO {table} (id) VALUES ('{table}')")
+    db.execute("INSERT INTO ops_strands (id, created_at) VALUES ('dated', now())")
+    assert {r["id"] for r in rows(private.strandctl(db, "--json", "recent"))} == {"dated", "ops_strands", "bare_strands"}
+
+
+@pytest.mark.parametrize("created", ["now() + i * interval '1 ms'", "NULL"])
+@pytest.mark.parametrize("analyze, tags", [(False, []), (True, []), (True, ["--tags", "dm:evaluate_plan"]),
+                                           (True, ["--tags", "dm:rare"])])
+def test_recent_does_not_read_whole_tables(db, created, analyze, tags):
+    """Without statistics the planner takes every tag for rare."""
+    db.execute("INSERT INTO AD_strands (id, created_at, tags) SELECT 'A' || i, " + created +
+               ", CASE WHEN i % 20000 = 7 THEN '[\"dm:rare\"]' ELSE '[\"dm:evaluate_plan\"]' END::jsonb FROM generate_series(1, 60000) i")
+    if analyze:
+        db.execute("ANALYZE AD_strands")
+    read = "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_user_tables WHERE relname = 'ad_strands'"
+    before = db.value(read)
+    listed = rows(private.strandctl(db, "--json", "recent", *tags))
+    assert len(listed) == (3 if "dm:rare" in tags else 10)
+    time.sleep(0.2)
+    assert db.value(read) - before < 25000
+
+
 def test_recent_with_a_misspelt_tag(db):
     said = ok(private.strandctl(db, "recent", "--tags", "dm:evalute_plan,priority:high"))
     assert said.stdout == "" and 'did you mean "dm:evaluate_plan"?' in said.stderr and "priority" not in said.stderr
