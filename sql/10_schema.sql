@@ -6,6 +6,20 @@
 -- database in use set a lock_timeout (PGOPTIONS='-c lock_timeout=2s') and run a
 -- file again when it gives up: every step can be repeated.
 
+-- step: the database's encoding
+-- Ids travel as text in UTF8: of other encodings some have no such form, and one
+-- of them would stop a whole page of others.
+DO $$
+BEGIN
+	IF pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.<>) 'UTF8' THEN
+		RAISE EXCEPTION 'database % has the encoding %, strandd needs UTF8', pg_catalog.current_database(),
+				pg_catalog.getdatabaseencoding()
+			USING ERRCODE = 'feature_not_supported',
+			HINT = 'Restore a dump of it into a database made with CREATE DATABASE ... TEMPLATE template0 ENCODING ''UTF8''.';
+	END IF;
+END
+$$;
+
 -- step: schema strandd
 CREATE SCHEMA IF NOT EXISTS strandd;
 

@@ -96,11 +96,27 @@ static int bad_name(struct conn *c, const char *name, const char *kind, struct e
 	return err_set(e, STRAND_EINVAL, "\"%s\" is no %s's name: %s", name, kind, e->text);
 }
 
+/* Ids travel as UTF8; one without such a form would stop a whole page of others. */
+static int check_encoding(struct conn *c, struct err *e)
+{
+	const char *encoding = PQparameterStatus(conn_pg(c), "server_encoding");
+
+	if (encoding && !strcmp(encoding, "UTF8"))
+		return 0;
+	return err_set(e, STRAND_EINVAL, "database \"%s\" has the encoding %s, strandd needs UTF8: restore a"
+		       " dump of it into a database made with CREATE DATABASE ... TEMPLATE template0 ENCODING"
+		       " 'UTF8'", PQdb(conn_pg(c)), encoding ? encoding : "(unknown)");
+}
+
 int resolve_schema(struct conn *c, struct err *e)
 {
 	PGresult *res;
-	int ret = conn_query(c, "SELECT pg_catalog.max(version)::text FROM strandd.version", 0, NULL,
-			     soon(), &res, e);
+	int ret = check_encoding(c, e);
+
+	if (ret)
+		return ret;
+	ret = conn_query(c, "SELECT pg_catalog.max(version)::text FROM strandd.version", 0, NULL,
+			 soon(), &res, e);
 
 	if (ret == STRAND_ESQL && refused_right(e))
 		return no_service(c, e);

@@ -4,7 +4,7 @@
 
 #include "strand/route.h"
 
-/* Is strandd's schema there, in a version that this program knows? */
+/* Is the database in UTF8, and strandd's schema there, in a version that this program knows? */
 int resolve_schema(struct conn *c, struct err *e) MUST_CHECK;
 /* Fills the database's part of *r. */
 int resolve_route(struct route *r, struct conn *c, struct err *e) MUST_CHECK;

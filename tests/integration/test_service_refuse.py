@@ -236,6 +236,25 @@ def test_copy_in_the_same_cluster_is_not_served(db):
         copy.drop()
 
 
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_database_in_another_encoding(cluster, encoding):
+    """Refused by init before anything is changed, and by the daemon where it is too late."""
+    cluster.template()
+    name = f"in_{encoding.lower()}"
+    cluster.admin(f"CREATE DATABASE {name} OWNER {private.OWNER} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'")
+    db = private.Database(cluster, name)
+    try:
+        done = private.strandctl(db, "init")
+        assert done.returncode == 2, done.stderr
+        for word in (name, encoding, "UTF8", "template0"):
+            assert word in done.stderr, done.stderr
+        assert db.value("SELECT to_regnamespace('strandd') IS NULL AND to_regclass('ad_strands') IS NULL")
+        log = service.refused(db, routes=one_route())
+        assert f'"{name}"' in log and encoding in log and "ENCODING 'UTF8'" in log
+    finally:
+        db.drop()
+
+
 def test_no_routes_at_all(db):
     """Nothing to do is most likely a mistake."""
     log = service.refused(db, routes=[])
