@@ -10,12 +10,21 @@
 #define SCHEMA_VERSION "1"
 #define RESOLVE_TIMEOUT_MS 30000
 
-/* $1 a name as SQL would write it; the answer is empty when nothing bears it. */
+#define NAME_OF(oid) \
+	"(SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c" \
+	"  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = " oid ")"
+
+/* $1 a name as SQL would write it; the answer is empty when nothing bears it.  A
+ * receiver's own tables are found by number: they keep their names when it gets
+ * another. */
 static const char table_sql[] =
-	"SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), n.nspname,"
-	"       strandd.prefix(c.oid::pg_catalog.regclass)"
-	"  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-	" WHERE c.oid = pg_catalog.to_regclass($1)";
+	"SELECT " NAME_OF("t.oid") ", " NAME_OF("v.routes") ", " NAME_OF("v.receipts")
+	"  FROM (SELECT pg_catalog.to_regclass($1)::pg_catalog.oid AS oid OFFSET 0) t"
+	"  LEFT JOIN strandd.receivers v ON v.receiver = t.oid WHERE t.oid IS NOT NULL";
+
+static const char filtered_sql[] =
+	"SELECT pg_catalog.string_agg(t.name, ', ') FROM (VALUES ($1), ($2), ($3), ($4)) AS t(name)"
+	" WHERE pg_catalog.row_security_active(t.name)";
 
 static const char near_tables_sql[] =
 	"SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class c"
@@ -135,7 +144,7 @@ int resolve_schema(struct conn *c, struct err *e)
 
 struct table {
 	char *name;	/* quoted, qualified */
-	char *receipts, *routes;
+	char *receipts, *routes;	/* NULL when it is no receiver */
 };
 
 static void table_release(struct table *t)
@@ -143,21 +152,6 @@ static void table_release(struct table *t)
 	free(t->name);
 	free(t->receipts);
 	free(t->routes);
-}
-
-static char *side_table(struct conn *c, const PGresult *res, const char *kind)
-{
-	char bare[256], *schema, *name;
-	struct buf b = BUF_INIT;
-
-	snprintf(bare, sizeof(bare), "%s_%s", PQgetvalue(res, 0, 2), kind);
-	schema = PQescapeIdentifier(conn_pg(c), PQgetvalue(res, 0, 1), strlen(PQgetvalue(res, 0, 1)));
-	name = PQescapeIdentifier(conn_pg(c), bare, strlen(bare));
-	buf_init(&b);
-	buf_addf(&b, "%s.%s", schema ? schema : "", name ? name : "");
-	PQfreemem(schema);
-	PQfreemem(name);
-	return buf_steal(&b);
 }
 
 static int resolve_table(struct table *ret, struct conn *c, const char *configured, struct err *e)
@@ -173,16 +167,39 @@ static int resolve_table(struct table *ret, struct conn *c, const char *configur
 		return code;
 	if (PQntuples(res)) {
 		ret->name = strdup(PQgetvalue(res, 0, 0));
-		ret->receipts = side_table(c, res, "receipts");
-		ret->routes = side_table(c, res, "routes");
-		code = ret->name && ret->receipts && ret->routes ? 0
-			: err_set(e, STRAND_ENOMEM, "out of memory");
+		ret->routes = PQgetisnull(res, 0, 1) ? NULL : strdup(PQgetvalue(res, 0, 1));
+		ret->receipts = PQgetisnull(res, 0, 2) ? NULL : strdup(PQgetvalue(res, 0, 2));
+		code = ret->name ? 0 : err_set(e, STRAND_ENOMEM, "out of memory");
 	} else {
 		near_names(c, near_tables_sql, NULL, near, sizeof(near));
 		code = err_set(e, STRAND_EINVAL, "table \"%s\" does not exist%s", configured, near);
 	}
 	PQclear(res);
 	return code;
+}
+
+static int not_attached(const struct route *r, struct err *e)
+{
+	return err_set(e, STRAND_EINVAL, "the tag is not attached to %s for %s; run: strandctl"
+		       " attach --tag %s --source %s --receiver %s", r->source, r->receiver,
+		       r->conf->tag, r->conf->source, r->module->table);
+}
+
+/* Row-level security hides rows without a word: a strand would be taken for forged. */
+static int check_row_security(const struct route *r, struct conn *c, struct err *e)
+{
+	const char *values[] = { r->source, r->receiver, r->routes, r->receipts };
+	PGresult *res;
+	int ret = conn_query(c, filtered_sql, 4, values, soon(), &res, e);
+
+	if (ret)
+		return ret;
+	if (!PQgetisnull(res, 0, 0))
+		ret = err_set(e, STRAND_EINVAL, "row-level security may hide rows of %s from user \"%s\"; run:"
+			      " ALTER ROLE %s BYPASSRLS, or ALTER TABLE ... DISABLE ROW LEVEL SECURITY",
+			      PQgetvalue(res, 0, 0), PQuser(conn_pg(c)), PQuser(conn_pg(c)));
+	PQclear(res);
+	return ret;
 }
 
 static int resolve_number(struct route *r, struct conn *c, struct err *e)
@@ -199,16 +216,15 @@ static int resolve_number(struct route *r, struct conn *c, struct err *e)
 	ret = sql.failed ? err_set(e, STRAND_ENOMEM, "out of memory")
 		: conn_query(c, sql.data, 2, values, soon(), &res, e);
 	buf_release(&sql);
-	if (ret == STRAND_ESQL && strcmp(e->sqlstate, "42P01"))
+	if (ret == STRAND_ESQL && refused_right(e))
+		return no_service(c, e);
+	if (ret == STRAND_ESQL)
 		return err_set(e, STRAND_EINVAL, "cannot read %s: %s", r->routes, e->text);
-	if (ret && ret != STRAND_ESQL)
+	if (ret)
 		return ret;
-	if (ret || !PQntuples(res)) {
-		if (!ret)
-			PQclear(res);
-		return err_set(e, STRAND_EINVAL, "the tag is not attached to %s for %s; run: strandctl"
-			       " attach --tag %s --source %s --receiver %s", r->source, r->receiver,
-			       r->conf->tag, r->conf->source, r->module->table);
+	if (!PQntuples(res)) {
+		PQclear(res);
+		return not_attached(r, e);
 	}
 	r->number = atoi(PQgetvalue(res, 0, 0));
 	r->lock_seed = strtoll(PQgetvalue(res, 0, 1), NULL, 10);
@@ -262,8 +278,10 @@ int resolve_route(struct route *r, struct conn *c, struct err *e)
 		r->receipts = receiver.receipts;
 		r->routes = receiver.routes;
 		source.name = receiver.name = receiver.receipts = receiver.routes = NULL;
-		ret = resolve_number(r, c, e);
+		ret = r->routes && r->receipts ? check_row_security(r, c, e) : not_attached(r, e);
 	}
+	if (!ret)
+		ret = resolve_number(r, c, e);
 	if (!ret)
 		ret = resolve_system(r, c, soon(), e);
 	if (!ret)
@@ -288,6 +306,8 @@ int resolve_system(const struct route *r, struct conn *c, int64_t deadline, stru
 	ret = sql.failed ? err_set(e, STRAND_ENOMEM, "out of memory")
 		: conn_query(c, sql.data, 1, values, deadline, &res, e);
 	buf_release(&sql);
+	if (ret == STRAND_ESQL && refused_right(e))
+		return no_service(c, e);
 	if (ret)
 		return ret;
 	if (!PQntuples(res))

@@ -79,7 +79,7 @@ def test_put_off_is_not_left_to_a_busy_worker(db, daemon, wait_until):
     for i in range(3):
         other = db.connect(autocommit=False)
         db.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, hashtextextended("
-                   "format('strandd %%s %%s', '\"public\".\"dm_receipts\"', %s::int), 0)))", (f"AD_{i}", route), other)
+                   "format('strandd %%s %%s', 'public.dm_receipts', %s::int), 0)))", (f"AD_{i}", route), other)
         service.publish(db, "ad_strands", f"AD_{i}", [TAG, "priority:high"])
         wait_until(lambda: d.metrics().get("strandd_contended_total" + LABELS, 0) > 3 * i)
         for k in range(3):

@@ -115,6 +115,32 @@ def test_role_without_grants(db):
     assert "strandctl init --grant stranger" in log
 
 
+@pytest.mark.parametrize("what", ["TABLE dm_routes", "FUNCTION strandd.database_identifier()"])
+def test_one_grant_is_missing(db, what):
+    db.execute(f"REVOKE ALL ON {what} FROM {private.SERVICE}, PUBLIC")
+    log = service.refused(db, routes=one_route())
+    assert what.split()[-1].split(".")[-1].rstrip("()") in log
+    assert f"strandctl init --grant {private.SERVICE}" in log
+
+
+@pytest.mark.parametrize("table", ["ad_strands", "dm_strands", "dm_routes", "dm_receipts"])
+def test_row_level_security(db, table):
+    """Hidden rows look like forged ones: nobody would notice."""
+    db.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+    log = service.refused(db, routes=one_route())
+    assert f"rows of public.{table} " in log
+    assert f"ALTER ROLE {private.SERVICE} BYPASSRLS" in log and "DISABLE ROW LEVEL SECURITY" in log
+
+
+def test_row_level_security_that_the_role_passes_by(db):
+    db.cluster.admin("DO $$ BEGIN CREATE ROLE passer LOGIN BYPASSRLS; EXCEPTION WHEN duplicate_object THEN END $$")
+    db.execute("SELECT strandd.grant_service('passer'); GRANT USAGE ON SCHEMA test TO passer;"
+               "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA test TO passer; ALTER TABLE ad_strands ENABLE ROW LEVEL SECURITY")
+    with private.Daemon(db, one_route(), user="passer"):
+        service.publish(db, "ad_strands", "AD_1", [ALPHA])
+        service.final(db, "dm", "AD_1", ALPHA)
+
+
 def test_missing_source_is_named_with_near_names(db):
     log = service.refused(db, routes=one_route(source="AD_strand"))
     assert '"AD_strand"' in log and "ad_strands" in log

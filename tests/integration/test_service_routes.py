@@ -125,6 +125,21 @@ def test_one_tag_from_two_tables(db, daemon):
     private.wait_until(lambda: service.calls(db) == {"SAME": 2})
 
 
+def test_receiver_under_another_name(db, daemon):
+    """Its routes and receipts keep their names, and are found all the same."""
+    d = daemon([(PLAN, "AD_strands", "test.reply")])
+    service.publish(db, "ad_strands", "AD_1", [PLAN])
+    service.final(db, "dm", "AD_1", PLAN)
+    d.stop()
+    db.execute("CREATE SCHEMA desk; ALTER TABLE dm_strands RENAME TO judge_strands; ALTER TABLE judge_strands SET SCHEMA desk;"
+               f"GRANT USAGE ON SCHEMA desk TO {private.SERVICE}")
+    d = daemon([(PLAN, "AD_strands", "test.reply")], conf={"modules": [{"name": "dm", "table": "desk.judge_strands"}]})
+    service.publish(db, "ad_strands", "AD_2", [PLAN])
+    assert service.final(db, "dm", "AD_2", PLAN)["state"] == "done"
+    assert answer(db, "desk.judge_strands", "AD_2")["id"].startswith("JUDGE_")
+    assert service.count_receipts(db, "dm", PLAN) == 2
+
+
 def test_handler_of_rows_is_preferred(db, daemon):
     """Both f(row) and f(jsonb): the one that says more of what it takes."""
     service.function(db, """SELECT '{"kind": "row"}'::jsonb""", argument="strand ad_strands", language="sql")
