@@ -120,6 +120,9 @@ BEGIN
 	WHEN c.relpersistence = 't' THEN
 		fault := 'it is a temporary table';
 		remedy := 'Other sessions cannot read it: name a permanent table.';
+	WHEN c.relpersistence = 'u' THEN
+		fault := 'it is unlogged';
+		remedy := format('A crash empties it: ALTER TABLE %s SET LOGGED', shown);
 	WHEN EXISTS (SELECT FROM pg_inherits i WHERE tbl IN (i.inhrelid, i.inhparent)) THEN
 		fault := 'it inherits or is inherited from';
 		remedy := 'Triggers and keys are not inherited: keep strands in a table of their own (ALTER TABLE ... NO INHERIT).';
@@ -169,12 +172,15 @@ BEGIN
 	ELSIF EXISTS (SELECT FROM pg_attribute t
 			LEFT JOIN pg_attrdef d ON d.adrelid = t.attrelid AND d.adnum = t.attnum
 			WHERE t.attrelid = tbl AND NOT t.attisdropped
-			AND ((t.attname = 'xact_id' AND (t.atttypid <> 'xid8'::regtype
+			AND ((t.attname = 'xact_id' AND (t.atttypid <> 'xid8'::regtype OR NOT t.attnotnull
 					OR pg_get_expr(d.adbin, d.adrelid) IS DISTINCT FROM 'pg_current_xact_id()'))
-				OR (t.attname = 'tagged_at' AND (t.atttypid <> 'timestamptz'::regtype
-					OR d.adbin IS NULL)))) THEN
+				OR (t.attname = 'tagged_at' AND (t.atttypid <> 'timestamptz'::regtype OR NOT t.attnotnull
+					OR d.adbin IS NULL
+					-- Many a table has such a column: it is ours beside our xact_id only.
+					OR NOT EXISTS (SELECT FROM pg_attribute x WHERE x.attrelid = tbl
+						AND x.attname = 'xact_id' AND NOT x.attisdropped))))) THEN
 		fault := 'it has a column xact_id or tagged_at of its own, and strandd adds columns with these names';
-		remedy := format('ALTER TABLE %s RENAME COLUMN ...', shown);
+		remedy := format('ALTER TABLE %s RENAME COLUMN ... TO ...', shown);
 	END IF;
 END
 $$;

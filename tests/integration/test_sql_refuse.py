@@ -23,6 +23,7 @@ def refused(db, sql, params=None):
     (f"CREATE TABLE p ({GOOD}) PARTITION BY HASH (id); CREATE TABLE t PARTITION OF p FOR VALUES WITH (MODULUS 1, REMAINDER 0)",
      "it is a partition", "Detach the partition"),
     (f"CREATE TEMPORARY TABLE t ({GOOD})", "it is a temporary table", "permanent"),
+    (f"CREATE UNLOGGED TABLE t ({GOOD})", "it is unlogged", "SET LOGGED"),
     (f"CREATE TABLE t ({GOOD}); CREATE TABLE c () INHERITS (t)", "it inherits or is inherited from", "NO INHERIT"),
     (f"CREATE TABLE p ({GOOD}); CREATE TABLE t (PRIMARY KEY (id)) INHERITS (p)", "it inherits or is inherited from", "NO INHERIT"),
     ("CREATE SEQUENCE t", "it is not a table", "ordinary table"),
@@ -40,6 +41,10 @@ def refused(db, sql, params=None):
     ("CREATE TABLE t (id text PRIMARY KEY, tags jsonb GENERATED ALWAYS AS ('[]') STORED)", "it has no plain column tags", "tags jsonb"),
     (f"CREATE TABLE t ({GOOD}, xact_id bigint)", "a column xact_id or tagged_at of its own", "RENAME COLUMN"),
     (f"CREATE TABLE t ({GOOD}, tagged_at date DEFAULT now())", "a column xact_id or tagged_at of its own", "RENAME COLUMN"),
+    (f"CREATE TABLE t ({GOOD}, tagged_at timestamptz NOT NULL DEFAULT now())", "a column xact_id or tagged_at of its own", "RENAME COLUMN"),
+    (f"CREATE TABLE t ({GOOD}, xact_id xid8 NOT NULL DEFAULT pg_current_xact_id(), tagged_at timestamptz DEFAULT now())",
+     "a column xact_id or tagged_at of its own", "RENAME COLUMN"),
+    (f"CREATE TABLE t ({GOOD}, xact_id xid8 DEFAULT pg_current_xact_id())", "a column xact_id or tagged_at of its own", "RENAME COLUMN"),
 ], ids=lambda p: p[:40])
 def test_tables(db, make, fault, remedy):
     db.execute(make)
