@@ -411,6 +411,37 @@ BEGIN
 END
 $$;
 
+-- step: function wrote
+-- Whether the body of a trigger function is one that strandd writes.
+CREATE OR REPLACE FUNCTION strandd.wrote(body text) RETURNS boolean
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+	SELECT $1 LIKE '%Written by strandd.attach%'
+$$;
+
+-- step: function keep_former
+-- Before a table's notify function is written for the first time: a text of the
+-- user's own goes into the function's comment, from which uninstall takes it.
+CREATE OR REPLACE FUNCTION strandd.keep_former(tbl regclass, name text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	f record;
+BEGIN
+	SELECT p.prosrc, p.prorettype, l.lanname INTO f FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+	 WHERE p.oid = to_regprocedure(name || '()');
+	IF NOT FOUND OR strandd.wrote(f.prosrc)
+	   OR regexp_replace(f.prosrc, '\s+', '', 'g') = regexp_replace(strandd.specified_text(tbl), '\s+', '', 'g') THEN
+		RETURN;
+	END IF;
+	IF f.lanname <> 'plpgsql' OR f.prorettype <> 'trigger'::regtype THEN
+		RAISE EXCEPTION 'function %() is not a trigger function in plpgsql, and strandd needs the name', name
+			USING ERRCODE = 'duplicate_function', HINT = format('ALTER FUNCTION %s() RENAME TO ...', name);
+	END IF;
+	EXECUTE format('COMMENT ON FUNCTION %s() IS %L', name, 'before strandd: ' || f.prosrc);
+	RAISE WARNING 'function %() was not as the specification has it: strandd has replaced its text', name
+		USING HINT = 'Its comment holds the former text. Let a trigger of another name do what strandd does not.';
+END
+$$;
+
 -- step: function write_announcements
 CREATE OR REPLACE FUNCTION strandd.write_announcements(tbl regclass) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -418,6 +449,7 @@ DECLARE
 	relname text := (SELECT c.relname FROM pg_class c WHERE c.oid = tbl);
 	notify  text := strandd.sibling(tbl, 'notify_from_%s');
 BEGIN
+	PERFORM strandd.keep_former(tbl, notify);
 	PERFORM strandd.write_function(notify, strandd.notify_text(tbl), false);
 	PERFORM strandd.write_trigger(tbl, format('%s_notify', relname), notify, 'AFTER INSERT', '', false);
 	PERFORM strandd.write_trigger(tbl, format('%s_notify_update', relname), notify,
@@ -1263,19 +1295,26 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 	HAVING count(*) > 0
 $$;
 
+-- step: function former_text
+CREATE OR REPLACE FUNCTION strandd.former_text(tbl regclass) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	SELECT substring(obj_description(to_regprocedure(strandd.sibling(tbl, 'notify_from_%s') || '()'), 'pg_proc')
+		FROM '^before strandd: (.*)$')
+$$;
+
 -- step: function restore_specification
--- Takes everything of strandd's off one source and puts the specification's
--- plain trigger function back.
+-- Takes everything of strandd's off one source and puts back the trigger
+-- function that was there before, or the specification's plain one.
 CREATE OR REPLACE FUNCTION strandd.restore_specification(tbl regclass) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	shown   text := strandd.qualified(tbl);
 	relname text := (SELECT c.relname FROM pg_class c WHERE c.oid = tbl);
 	notify  text := strandd.sibling(tbl, 'notify_from_%s');
-	plain   text := strandd.specified_text(tbl);
+	plain   text := coalesce(strandd.former_text(tbl), strandd.specified_text(tbl));
 	tags    regclass := to_regclass(strandd.sibling(tbl, 'idx_%s_tags'));
 	ours    boolean := EXISTS (SELECT FROM pg_proc p WHERE p.oid = to_regprocedure(strandd.sibling(tbl, 'notify_from_%s') || '()')
-		AND p.prosrc LIKE '%Written by strandd.attach%');
+		AND strandd.wrote(p.prosrc));
 BEGIN
 	PERFORM strandd.lock_installation();
 	EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', shown);
@@ -1289,6 +1328,9 @@ BEGIN
 	ELSIF ours THEN
 		EXECUTE format('CREATE OR REPLACE FUNCTION %s() RETURNS trigger LANGUAGE plpgsql AS %L', notify, plain);
 		EXECUTE format('COMMENT ON TRIGGER %I ON %s IS NULL', relname || '_notify', shown);
+		IF strandd.former_text(tbl) IS NOT NULL THEN
+			EXECUTE format('COMMENT ON FUNCTION %s() IS NULL', notify);
+		END IF;
 	END IF;
 	EXECUTE format('ALTER TABLE %s DROP COLUMN IF EXISTS xact_id, DROP COLUMN IF EXISTS tagged_at', shown);
 	IF tags IS NOT NULL THEN

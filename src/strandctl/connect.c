@@ -118,6 +118,21 @@ static int load_conf(struct ctl *ctl, struct err *e)
 	return ret == STRAND_ENOENT ? err_set(e, STRAND_EINVAL, "%s", e->text) : ret;
 }
 
+/* What the server warns of, besides what conn_open's own receiver looks for. */
+static PQnoticeReceiver first_receiver;
+
+static void on_warning(void *conn, const PGresult *res)
+{
+	const char *text = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
+	const char *hint = PQresultErrorField(res, PG_DIAG_MESSAGE_HINT);
+
+	first_receiver(conn, res);
+	if (text)
+		ctl_warn("warning: %s", text);
+	if (text && hint)
+		ctl_warn("hint: %s", hint);
+}
+
 int ctl_connect(struct ctl *ctl, int64_t lock_timeout_ms, struct err *e)
 {
 	int ret = ctl->dbname ? check_dbname(ctl->dbname, e) : 0;
@@ -127,8 +142,11 @@ int ctl_connect(struct ctl *ctl, int64_t lock_timeout_ms, struct err *e)
 	if (ret)
 		return ret;
 	set_target(ctl, lock_timeout_ms);
-	return conn_open(&ctl->conn, &ctl->target, clock_after_ms(ctl->target.connect_timeout_ms),
-			 ctl->interrupted.fd, e);
+	ret = conn_open(&ctl->conn, &ctl->target, clock_after_ms(ctl->target.connect_timeout_ms),
+			ctl->interrupted.fd, e);
+	if (!ret)
+		first_receiver = PQsetNoticeReceiver(conn_pg(ctl->conn), on_warning, ctl->conn);
+	return ret;
 }
 
 /* 0 when nothing is installed. */

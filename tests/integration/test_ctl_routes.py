@@ -4,7 +4,7 @@ import pytest
 
 import cluster as private
 from ctl_support import ok, refused
-from sql_support import Ears, open_work
+from sql_support import Ears, open_work, plain_specification
 
 pytestmark = pytest.mark.usefixtures("build")
 
@@ -151,3 +151,27 @@ def test_deliver_existing_for_the_specifications_routes(plain_db):
     ok(attach(plain_db, "dm:evaluate_plan", "AD_strands", "DM_strands", "--deliver-existing"))
     ok(private.strandctl(plain_db, "init"))
     assert open_work(plain_db, "dm:evaluate_plan", "AD_strands", "DM_strands") == ["A1"]
+
+
+def test_a_customised_notify_function_is_not_replaced_in_silence(plain_db):
+    for statement in plain_specification():
+        plain_db.execute(statement)
+    own = "\nBEGIN PERFORM pg_notify('dashboard', '; -- \\ ''$$'); RETURN NEW; END\n"
+    plain_db.execute("CREATE OR REPLACE FUNCTION notify_from_dm_strands() RETURNS trigger LANGUAGE plpgsql AS %s", (own,))
+    done = ok(private.strandctl(plain_db, "init"))
+    assert "warning: function public.notify_from_dm_strands() was not as the specification has it" in done.stderr
+    assert "strandctl: hint: " in done.stderr and "comment" in done.stderr
+    # the other two were the specification's own
+    assert done.stderr.count("warning") == 1
+    # what strandd put there is replaced by the next change without a word
+    done = ok(attach(plain_db, "dm:x", "DM_strands", "AD_strands"))
+    assert done.stderr == ""
+    comment = plain_db.value("SELECT obj_description('notify_from_dm_strands()'::regprocedure)")
+    assert comment.endswith(own)
+    ok(private.strandctl(plain_db, "uninstall", "--yes"))
+    assert plain_db.execute("SELECT prosrc, obj_description(oid) FROM pg_proc WHERE proname = 'notify_from_dm_strands'") == [(own, None)]
+
+
+def test_a_notify_function_that_cannot_be_written_is_refused(ops):
+    ops.execute("CREATE FUNCTION notify_from_ops_strands() RETURNS integer LANGUAGE sql AS 'SELECT 1'")
+    refused(attach(ops, "dm:look_at", "ops_strands", "DM_strands"), 2, "public.notify_from_ops_strands()", "RENAME", "hint:")
