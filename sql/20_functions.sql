@@ -395,6 +395,7 @@ DECLARE
 	keep    text := strandd.sibling(tbl, 'keep_tags_of_%s');
 	later   text;
 BEGIN
+	PERFORM strandd.follow_renames();
 	PERFORM strandd.write_function(keep, strandd.keep_text(tbl), strandd.history_text(tbl) IS NOT NULL);
 	PERFORM strandd.write_trigger(tbl, format('zzz_%s_before_insert', relname), 'strandd.stamp_strand',
 		'BEFORE INSERT', 'WHEN (NEW.xact_id IS DISTINCT FROM pg_current_xact_id() OR NEW.tagged_at IS NULL)', true);
@@ -686,6 +687,55 @@ BEGIN
 END
 $$;
 
+-- step: function rename_steps
+-- What lets strandd's objects on a source follow the table's name and schema: its
+-- stamp trigger still bears the name that the table had.  Phase 1 gives up names
+-- and phase 2 takes them: two tables may have swapped theirs.
+CREATE OR REPLACE FUNCTION strandd.rename_steps(tbl regclass) RETURNS TABLE (phase integer, statement text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	WITH t AS (
+		SELECT c.oid, c.relname AS now, n.nspname AS home, substring(g.tgname::text FROM '^zzz_(.*)_before_insert$') AS was
+		  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_trigger g ON g.tgrelid = c.oid
+		 WHERE c.oid = tbl AND g.tgfoid = 'strandd.stamp_strand'::regproc),
+	triggers AS (
+		SELECT t.*, g.tgname, g.tgfoid, format(p.own, t.now) AS trigger_name, p.called
+		  FROM t, pg_trigger g, (VALUES ('zzz_%s_before_insert', NULL), ('zzz_%s_before_update', 'keep_tags_of_%s'),
+			('%s_notify', 'notify_from_%s'), ('%s_notify_update', NULL)) AS p (own, called)
+		 WHERE g.tgrelid = t.oid AND g.tgname = format(p.own, t.was)),
+	functions AS (
+		SELECT f.oid, f.proname, n.nspname, t.home, format('strandd_%s', f.oid) AS moving, format(t.called, t.now) AS name
+		  FROM triggers t JOIN pg_proc f ON f.oid = t.tgfoid JOIN pg_namespace n ON n.oid = f.pronamespace
+		 WHERE f.proname = format(t.called, t.was) AND (t.now <> t.was OR n.nspname <> t.home)),
+	indexes AS (
+		SELECT c.oid, c.relname, t.home, format('strandd_%s', c.oid) AS moving, w.name
+		  FROM t, strandd.wanted_indexes(tbl) w, pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+		 WHERE i.indrelid = t.oid AND t.now <> t.was AND c.relname = 'idx_' || t.was || substr(w.name, length('idx_' || t.now) + 1))
+	SELECT 2, format('ALTER TRIGGER %I ON %I.%I RENAME TO %I', tgname, home, now, trigger_name) FROM triggers WHERE now <> was
+	UNION ALL
+	SELECT 1, format('ALTER FUNCTION %I.%I() RENAME TO %I', nspname, proname, moving) FROM functions
+	UNION ALL
+	SELECT 2, format('ALTER FUNCTION %1$I.%2$I() SET SCHEMA %3$I; ALTER FUNCTION %3$I.%2$I() RENAME TO %4$I', nspname, moving, home, name)
+	  FROM functions
+	UNION ALL
+	SELECT 1, format('ALTER INDEX %I.%I RENAME TO %I', home, relname, moving) FROM indexes
+	UNION ALL
+	SELECT 2, format('ALTER INDEX %I.%I RENAME TO %I', home, moving, name) FROM indexes
+$$;
+
+-- step: function follow_renames
+-- For all sources: the name that one needs may be another's old one.
+CREATE OR REPLACE FUNCTION strandd.follow_renames() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	step text;
+BEGIN
+	FOREACH step IN ARRAY ARRAY(SELECT r.statement FROM strandd.sources s JOIN pg_class c ON c.oid = s.source,
+			LATERAL strandd.rename_steps(s.source) r ORDER BY r.phase) LOOP
+		EXECUTE step;
+	END LOOP;
+END
+$$;
+
 -- step: function own_snapshot
 -- The current snapshot, in which the running transaction itself counts as
 -- still running.  (It leaves itself out of its list and may lie below xmax; its
@@ -718,11 +768,12 @@ END
 $$;
 
 -- step: function lacks_index
+-- The index is known by what it is: the table may just have been renamed.
 CREATE OR REPLACE FUNCTION strandd.lacks_index(source regclass) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-	SELECT NOT EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-		WHERE i.indrelid = $1 AND i.indisvalid
-		AND c.relname = (SELECT w.name FROM strandd.wanted_indexes($1) w LIMIT 1))
+	SELECT NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = $1 AND i.indisvalid
+		AND substring(pg_get_indexdef(i.indexrelid) FROM ' USING (.*)$')
+			= (SELECT w.definition FROM strandd.wanted_indexes($1) w LIMIT 1))
 $$;
 
 -- step: function attach
@@ -840,6 +891,7 @@ BEGIN
 			USING ERRCODE = 'undefined_object', HINT = 'SELECT * FROM strandd.routes() shows those that there are.';
 	END IF;
 	IF known.detached_at IS NULL THEN
+		PERFORM strandd.follow_renames();
 		EXECUTE format('UPDATE %s SET detached_at = now() WHERE route = $1', strandd.qualified(known.routes)) USING known.route;
 		PERFORM strandd.write_function(strandd.sibling(detach.source, 'notify_from_%s'), strandd.notify_text(detach.source), false);
 		PERFORM strandd.write_function(strandd.sibling(detach.source, 'keep_tags_of_%s'),
@@ -1311,12 +1363,15 @@ DECLARE
 	shown   text := strandd.qualified(tbl);
 	relname text := (SELECT c.relname FROM pg_class c WHERE c.oid = tbl);
 	notify  text := strandd.sibling(tbl, 'notify_from_%s');
-	plain   text := coalesce(strandd.former_text(tbl), strandd.specified_text(tbl));
-	tags    regclass := to_regclass(strandd.sibling(tbl, 'idx_%s_tags'));
-	ours    boolean := EXISTS (SELECT FROM pg_proc p WHERE p.oid = to_regprocedure(strandd.sibling(tbl, 'notify_from_%s') || '()')
-		AND strandd.wrote(p.prosrc));
+	plain   text;
+	tags    regclass;
+	ours    boolean;
 BEGIN
 	PERFORM strandd.lock_installation();
+	PERFORM strandd.follow_renames();
+	plain := coalesce(strandd.former_text(tbl), strandd.specified_text(tbl));
+	tags := to_regclass(strandd.sibling(tbl, 'idx_%s_tags'));
+	ours := EXISTS (SELECT FROM pg_proc p WHERE p.oid = to_regprocedure(notify || '()') AND strandd.wrote(p.prosrc));
 	EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', shown);
 	EXECUTE format('DROP TRIGGER IF EXISTS %I ON %s', relname || '_notify_update', shown);
 	EXECUTE format('DROP TRIGGER IF EXISTS %I ON %s', format('zzz_%s_before_insert', relname), shown);
