@@ -1410,6 +1410,49 @@ BEGIN
 END
 $$;
 
+-- step: function refuse_dependants
+-- Uninstalling drops nothing of the user's own: what is built on schema strandd,
+-- on routes and receipts or on the added columns is named instead.
+CREATE OR REPLACE FUNCTION strandd.refuse_dependants() RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	named text;
+BEGIN
+	WITH side (oid) AS (
+		SELECT unnest(ARRAY[r.routes::oid, r.receipts::oid]) FROM strandd.receivers r),
+	own (classid, objid, attnum) AS (
+		SELECT 'pg_class'::regclass, c.oid, 0 FROM pg_class c
+		 WHERE c.relnamespace = 'strandd'::regnamespace OR c.oid IN (TABLE side)
+		UNION ALL
+		SELECT 'pg_type'::regclass, t.oid, 0 FROM pg_type t
+		 WHERE t.typnamespace = 'strandd'::regnamespace OR t.typrelid IN (TABLE side)
+		UNION ALL
+		SELECT 'pg_proc'::regclass, p.oid, 0 FROM pg_proc p WHERE p.pronamespace = 'strandd'::regnamespace
+		UNION ALL
+		SELECT 'pg_class'::regclass, a.attrelid, a.attnum FROM pg_attribute a JOIN pg_trigger g ON g.tgrelid = a.attrelid
+		 WHERE g.tgfoid = 'strandd.stamp_strand'::regproc AND a.attname IN ('xact_id', 'tagged_at')),
+	others (classid, objid, attnum) AS (
+		SELECT d.classid::regclass, d.objid, d.objsubid
+		  FROM own o JOIN pg_depend d ON d.refclassid = o.classid AND d.refobjid = o.objid AND o.attnum IN (0, d.refobjsubid)
+		 WHERE d.deptype = 'n'
+		   AND NOT (d.classid = 'pg_trigger'::regclass AND coalesce(obj_description(d.objid, 'pg_trigger'), '') LIKE 'strandd %')
+		UNION ALL
+		SELECT 'pg_class'::regclass, c.oid, 0 FROM pg_class c
+		 WHERE c.relnamespace = 'strandd'::regnamespace AND c.relkind NOT IN ('i', 't')
+		   AND c.relname <> ALL (ARRAY['version', 'instance_seq', 'sources', 'receivers']))
+	SELECT string_agg(DISTINCT CASE WHEN v.rulename = '_RETURN' THEN pg_describe_object('pg_class'::regclass, v.ev_class, 0)
+		ELSE pg_describe_object(d.classid, d.objid, d.attnum) END, ', ') INTO named
+	  FROM others d LEFT JOIN pg_constraint k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
+	  LEFT JOIN pg_rewrite v ON d.classid = 'pg_rewrite'::regclass AND v.oid = d.objid
+	 -- a receipt's own CHECK depends on its own columns
+	 WHERE k.conrelid IS NULL OR k.conrelid NOT IN (TABLE side);
+	IF named IS NOT NULL THEN
+		RAISE EXCEPTION 'uninstall would take away what these are built on: %', named
+			USING ERRCODE = 'dependent_objects_still_exist', HINT = 'Drop them, and run it again.';
+	END IF;
+END
+$$;
+
 -- step: nobody but the owner, unless granted
 REVOKE ALL ON ALL ROUTINES IN SCHEMA strandd FROM PUBLIC;
 

@@ -2,6 +2,11 @@
 -- functions stay, all strands stay; routes, receipts and schema strandd go.
 -- Stop strandd first.
 
+-- step: what is built on it
+SELECT 'SELECT strandd.refuse_dependants()'
+ WHERE pg_catalog.to_regprocedure('strandd.refuse_dependants()') IS NOT NULL
+\gexec
+
 -- step: sources
 SELECT pg_catalog.format('SELECT strandd.restore_specification(%s::oid::regclass)', t.tgrelid)
   FROM pg_catalog.pg_trigger t

@@ -4,6 +4,7 @@ import pytest
 
 import cluster as private
 from ctl_support import ok, refused
+from sql_support import catalog
 
 TAG = "dm:evaluate_plan"
 
@@ -54,3 +55,31 @@ def test_init_after_half_an_uninstall_with_history_left_is_refused(db, build):
     ok(private.strandctl(db, "init"))
     ok(private.strandctl(db, "attach", "--tag", TAG, "--source", "AD_strands", "--receiver", "DM_strands", "--deliver-existing"))
     assert db.value("SELECT position::text FROM dm_routes WHERE tag = %s AND history IS NULL", (TAG,)) == "0"
+
+
+@pytest.mark.parametrize("make, named", [
+    ("CREATE VIEW v AS SELECT count(*) FROM strandd.routes()", "view public.v"),
+    ("CREATE VIEW v AS SELECT * FROM ad_strands", "view public.v"),
+    ("CREATE MATERIALIZED VIEW v AS SELECT tagged_at FROM tr_strands", "materialized view public.v"),
+    ("CREATE VIEW v AS SELECT * FROM dm_receipts JOIN dm_routes USING (route)", "view public.v"),
+    ("CREATE VIEW strandd.v AS SELECT 1", "view strandd.v"),
+    ("CREATE TABLE v (id text DEFAULT strandd.new_id('v'))", "default value for column id of table public.v"),
+    ("CREATE TABLE v (tag text, CONSTRAINT c CHECK (strandd.channel(tag) <> 'x'))", "constraint c on table public.v"),
+    ("CREATE TABLE v (route int, id text COLLATE \"C\", CONSTRAINT c FOREIGN KEY (route, id) REFERENCES dm_receipts)", "constraint c on table public.v"),
+    ("CREATE TABLE v (tag text); CREATE INDEX i ON v (strandd.channel(tag))", "index public.i"),
+    ("CREATE FUNCTION v(strandd.receivers) RETURNS int LANGUAGE sql AS 'SELECT 1'", "function public.v(strandd.receivers)"),
+    ("CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+     "CREATE TRIGGER v BEFORE UPDATE ON dm_strands FOR EACH ROW WHEN (OLD.tagged_at < now()) EXECUTE FUNCTION f()", "trigger v on table public.dm_strands"),
+], ids=lambda p: p[:40])
+def test_what_depends_on_strandd_is_named_and_stays(db, build, make, named):
+    """Nothing of the user's own is dropped along, and nothing else before it is gone."""
+    db.execute(make)
+    before = catalog(db)
+    said = refused(private.strandctl(db, "uninstall", "--yes"), 1, named, "Drop", "again")
+    assert "CASCADE" not in said
+    assert catalog(db) == before
+    kind, name = named.split(" ")[0], named.rsplit(" ", 1)[1]
+    drop = {"view": "VIEW", "materialized": "MATERIALIZED VIEW", "function": "FUNCTION", "index": "INDEX"}.get(kind)
+    db.execute(f"DROP {drop} {name}" if drop else "DROP TRIGGER v ON dm_strands" if kind == "trigger" else "DROP TABLE v")
+    ok(private.strandctl(db, "uninstall", "--yes"))
+    assert db.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'strandd'") == 0
