@@ -187,7 +187,8 @@ static int failed(struct publish *p, const struct err *e)
 
 static int wait_for_receipts(struct publish *p, struct err *e)
 {
-	int ret = await_all(&p->await, p->args->timeout_ms, e);
+	int64_t timeout_ms = p->args->timeout_ms < 0 ? DEFAULT_TIMEOUT_MS : p->args->timeout_ms;
+	int ret = await_all(&p->await, timeout_ms, e);
 
 	table_print(p->await.table);
 	if (ret) {
@@ -220,7 +221,7 @@ static int run(struct publish *p)
 int command_publish(struct ctl *ctl, int argc, char **argv)
 {
 	struct publish_args args = { .ctl = ctl, .tags = json_object_new_array(),
-				     .timeout_ms = DEFAULT_TIMEOUT_MS };
+				     .timeout_ms = -1 };
 	struct publish p = { .ctl = ctl, .args = &args, .await = { .ctl = ctl } };
 	int code;
 

@@ -52,6 +52,8 @@ static void check(const struct publish_args *args, struct argp_state *state)
 		argp_error(state, "give --table");
 	if (args->from_stdin && (args->id || args->json_row || args->n_sets))
 		argp_error(state, "--stdin excludes --id, --set and --json-row");
+	if (args->timeout_ms >= 0 && !args->wait)
+		argp_error(state, "--timeout goes with --wait");
 	if (args->id && !*args->id)
 		argp_error(state, "--id is empty");
 }

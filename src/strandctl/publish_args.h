@@ -15,7 +15,7 @@ struct publish_args {
 	const char **set_names, **set_values;
 	size_t n_sets;
 	bool from_stdin, allow_unrouted, wait;
-	int64_t timeout_ms;
+	int64_t timeout_ms;	/* -1: not given */
 };
 
 extern const struct argp publish_argp;

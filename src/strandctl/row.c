@@ -67,30 +67,52 @@ struct json_object *json_read(const char *text, size_t len, const char *what, st
 	return value;
 }
 
-/* Keys of the outermost object by its text: more than json-c kept means that one
- * stands there twice, and which of them counts would be chance. */
-static int count_keys(const char *text)
-{
-	int depth = 0, keys = 0;
-	bool in_string = false;
+/* The keys of the outermost object, one by one, as its text has them. */
+struct keys {
+	const char *at;		/* in JSON that was read already */
+	int depth;
+	const char *key;	/* the last string, without its quotes */
+	size_t len;
+};
 
-	for (const char *p = text; *p; p++) {
-		if (in_string) {
-			if (*p == '\\' && p[1])
-				p++;
-			else if (*p == '"')
-				in_string = false;
-		} else if (*p == '"') {
-			in_string = true;
-		} else if (*p == '{' || *p == '[') {
-			depth++;
-		} else if (*p == '}' || *p == ']') {
-			depth--;
-		} else if (*p == ':') {
-			keys += depth == 1;
+static bool next_key(struct keys *k)
+{
+	while (*k->at) {
+		char c = *k->at++;
+
+		if (c == '"') {
+			for (k->key = k->at; *k->at && *k->at != '"'; k->at++)
+				k->at += *k->at == '\\' && k->at[1];
+			k->len = (size_t)(k->at - k->key);
+			k->at += *k->at == '"';
+		} else if (c == '{' || c == '[') {
+			k->depth++;
+		} else if (c == '}' || c == ']') {
+			k->depth--;
+		} else if (c == ':' && k->depth == 1) {
+			return true;
 		}
 	}
-	return keys;
+	return false;
+}
+
+/* More keys than json-c kept mean that one stands there twice, and which of them
+ * counts would be chance. */
+static int refuse_doubled_keys(const char *text, int kept, struct err *e)
+{
+	struct keys all = { .at = text };
+	int n = 0;
+
+	while (next_key(&all))
+		n++;
+	if (n == kept)
+		return 0;
+	for (struct keys a = { .at = text }; next_key(&a);)
+		for (struct keys b = a; next_key(&b);)
+			if (a.len == b.len && !memcmp(a.key, b.key, a.len))
+				return err_set(e, STRAND_EINVAL, "the key \"%.*s\" stands there twice",
+					       (int)(a.len < 80 ? a.len : 80), a.key);
+	return err_set(e, STRAND_EINVAL, "a key stands there twice, once with escapes");
 }
 
 static int take_id(struct row *r, const struct target *t, struct json_object *id, struct err *e)
@@ -163,8 +185,9 @@ static int fill(struct row *r, const struct target *t, struct json_object *objec
 
 	if (!json_object_is_type(object, json_type_object))
 		return err_set(e, STRAND_EINVAL, "not a JSON object");
-	if (count_keys(r->text) != json_object_object_length(object))
-		return err_set(e, STRAND_EINVAL, "a key stands there twice");
+	ret = refuse_doubled_keys(r->text, json_object_object_length(object), e);
+	if (ret)
+		return ret;
 	if (tags && !json_object_is_type(tags, json_type_array))
 		return err_set(e, STRAND_EINVAL, "\"tags\" is not an array");
 	ret = take_id(r, t, json_object_object_get(object, "id"), e);

@@ -38,6 +38,7 @@ static int load_names(struct target *t, struct err *e)
 int target_load(struct target *t, struct ctl *ctl, const char *table, const struct catalog *c,
 		bool allow_unrouted, struct err *e)
 {
+	static const char *const needed[] = { "id", "tags" };
 	const char *values[] = { t->relation.oid };
 	int ret;
 
@@ -47,6 +48,10 @@ int target_load(struct target *t, struct ctl *ctl, const char *table, const stru
 		ret = load_names(t, e);
 	if (!ret)
 		ret = ctl_query(ctl, columns_sql, 1, values, &t->columns, e);
+	for (size_t i = 0; !ret && i < 2; i++)
+		if (target_column(t, needed[i]) < 0)
+			ret = err_set(e, STRAND_EINVAL, "%s is no module's table: it has no column \"%s\"",
+				      t->relation.name, needed[i]);
 	return ret;
 }
 

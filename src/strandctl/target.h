@@ -16,7 +16,8 @@ struct target {
 	bool allow_unrouted;
 };
 
-/* STRAND_EINVAL when there is no such table.  Borrows the catalog. */
+/* STRAND_EINVAL when there is no such table, or it cannot hold strands.  Borrows
+ * the catalog. */
 int target_load(struct target *t, struct ctl *ctl, const char *table, const struct catalog *c,
 		bool allow_unrouted, struct err *e) MUST_CHECK;
 void target_release(struct target *t);

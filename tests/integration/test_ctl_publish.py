@@ -100,8 +100,10 @@ def test_quoted_and_generated_columns(db):
     (["--json-row", '{"kind": NaN}'], ["strandctl: invalid input syntax for type json", "NaN"]),
     (["--json-row", "{'kind': 1}"], ["strandctl: invalid input syntax for type json"]),
     (["--json-row", '{"kind": 1.}'], ["strandctl: invalid input syntax for type json"]),
-    (["--json-row", '{"kind": "a", "kind": "b"}'], ["twice"]),
-    (["--json-row", '{"kind": "a"}', "--set", "kind=b"], ["twice"]),
+    (["--json-row", '{"kind": "a", "kind": "b"}'], ['"kind"', "twice"]),
+    (["--json-row", '{"a\\"b": {"kind": 1}, "kind": "{:", "symbol": "s", "symbol": "t"}'], ['"symbol"', "twice"]),
+    (["--json-row", '{"kind": "a", "k\\u0069nd": "b"}'], ["twice", "escapes"]),
+    (["--json-row", '{"kind": "a"}', "--set", "kind=b"], ['"kind"', "twice"]),
     (["--json-row", '{"tags": "dm:evaluate_plan"}'], ['"tags" is not an array']),
     (["--json-row", '{"tags": [1]}'], ["tag 1", "not a string"]),
     (["--json-row", '{"id": 5}'], ['"id" is not a string']),
@@ -109,6 +111,7 @@ def test_quoted_and_generated_columns(db):
     (["--stdin", "--id", "x"], ["--stdin excludes"]),
     (["surplus"], ["surplus"]),
     (["--wait", "--timeout", "soon"], ["--timeout soon"]),
+    (["--timeout", "5"], ["--timeout", "--wait"]),
 ])
 def test_refused(db, args, words):
     refused(publish(db, *args), 2, *words)
@@ -118,6 +121,12 @@ def test_refused(db, args, words):
 def test_unknown_table(db):
     refused(private.strandctl(db, "publish", "--table", "AD_strand"), 2, "did you mean ad_strands?")
     refused(private.strandctl(db, "publish"), 2, "--table")
+
+
+@pytest.mark.parametrize("table", ["pg_class", "dm_routes", "dm_receipts", "strandd.version"])
+@pytest.mark.parametrize("more", [[], ["--allow-unrouted"]])
+def test_no_modules_table(db, table, more):
+    refused(private.strandctl(db, "publish", "--table", table, *more), 2, table, "no module's table")
 
 
 def test_allow_unrouted(db):
