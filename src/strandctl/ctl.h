@@ -28,6 +28,7 @@ struct ctl {
 	const char *config;		/* --config, or the default file */
 	bool config_given;
 	const char *dbname;		/* --dbname, or NULL */
+	const char *wants;		/* the role that the command wants, for people */
 	bool json;
 	int64_t lock_wait_ms;		/* patience with locks of other sessions */
 	struct conf *conf;		/* NULL: no file, --dbname says all */

@@ -57,10 +57,18 @@ static const struct argp argp = {
 };
 
 static int no_such_route(const struct catalog *c, const struct module_table *source,
-			 const char *tag, struct err *e)
+			 const struct module_table *receiver, const char *tag, struct err *e)
 {
 	const char *near = catalog_near_tag(c, tag, source->oid);
 
+	/* Found without its receiver only. */
+	for (size_t i = 0; receiver && i < c->n_routes; i++) {
+		const struct attachment *a = &c->routes[i];
+
+		if (a->attached && a->source == source && !strcmp(a->tag, tag))
+			return err_set(e, STRAND_ENOENT, "no route %s leads from %s to %s, but one to %s does", tag,
+				       source->name, receiver->name, a->receiver->name);
+	}
 	return err_set(e, STRAND_ENOENT, "no route %s is attached to %s%s%s", tag, source->name,
 		       near ? "; did you mean " : "", near ? near : "");
 }
@@ -95,7 +103,7 @@ static int detach(struct locked *l, const struct catalog *c, const struct args *
 		ret = detach_one(l, a, e);
 		n++;
 	}
-	return ret || n ? ret : no_such_route(c, source, args->tag, e);
+	return ret || n ? ret : no_such_route(c, source, receiver, args->tag, e);
 }
 
 int command_detach(struct ctl *ctl, int argc, char **argv)

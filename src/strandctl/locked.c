@@ -11,7 +11,12 @@
 #define PAUSE_MAX_MS 2000
 
 /* One strandctl at a time: CREATE IF NOT EXISTS is not safe against itself. */
-static const char turn_sql[] = "SELECT pg_try_advisory_lock(hashtextextended('strandctl', 0))";
+static const char turn_sql[] =
+	"SELECT pg_try_advisory_lock(k), (SELECT " WATCH_SESSION_SQL
+	"  FROM pg_locks l JOIN pg_stat_activity a USING (pid) JOIN pg_database d ON d.oid = l.database"
+	" WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted"
+	"   AND (l.classid::bigint << 32 | l.objid::bigint) = k)"
+	" FROM hashtextextended('strandctl', 0) k";
 
 static bool worth_a_retry(const char *sqlstate)
 {
@@ -32,7 +37,7 @@ static int give_up(struct locked *l, const char *what, struct err *e)
 	return err_set(e, STRAND_ESYS, "%s: held up for %lld s by %s; end that, or run it again with a "
 		       "longer --lock-wait: what is done stays done", what,
 		       (long long)l->ctl->lock_wait_ms / 1000,
-		       *blockers ? blockers : "a session that this user cannot see");
+		       *blockers ? blockers : *l->holder ? l->holder : "a session that was not seen");
 }
 
 /* Half to one and a half of the step; a signal ends it. */
@@ -62,6 +67,7 @@ static int wait_for_turn(struct locked *l, struct err *e)
 		if (ret)
 			break;
 		got = *PQgetvalue(res, 0, 0) == 't';
+		snprintf(l->holder, sizeof(l->holder), "%s", got ? "" : PQgetvalue(res, 0, 1));
 		PQclear(res);
 		if (got)
 			return 0;

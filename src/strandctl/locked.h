@@ -16,6 +16,7 @@
 struct locked {
 	struct ctl *ctl;
 	struct watch *watch;
+	char holder[300];	/* who has the turn while we wait for it, or "" */
 };
 
 /* How long something that others hold up has been tried. */

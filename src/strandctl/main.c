@@ -14,21 +14,27 @@
 
 typedef int command_fn(struct ctl *ctl, int argc, char **argv);
 
+static const char owner[] = "this wants the role that owns the module tables";
+static const char service[] = "this wants the owner's role, or that of strandd: strandctl init --grant ROLE";
+static const char producer[] = "this wants the owner's role, or that of strandd; with --allow-unrouted and"
+			       " without --wait one that may INSERT is enough";
+
 static const struct command {
 	const char *name;
 	const char *summary;
 	command_fn *run;
+	const char *wants;
 } commands[] = {
-	{ "init", "Install strandd's schema, tables and routes, or upgrade them", command_init },
-	{ "attach", "Attach a route: a tag on a source table, for a receiving table", command_attach },
-	{ "detach", "Detach a route", command_detach },
-	{ "uninstall", "Remove what init and attach added", command_uninstall },
-	{ "adopt", "Take over a database that was restored, cloned or upgraded", command_adopt },
-	{ "publish", "Write strands", command_publish },
-	{ "read", "Show one strand and its receipts", command_read },
-	{ "recent", "Show the newest strands with given tags", command_recent },
-	{ "trace", "Show the tree of strands that one belongs to", command_trace },
-	{ "status", "Show the routes and what waits on them", command_status },
+	{ "init", "Install strandd's schema, tables and routes, or upgrade them", command_init, owner },
+	{ "attach", "Attach a route: a tag on a source table, for a receiving table", command_attach, owner },
+	{ "detach", "Detach a route", command_detach, owner },
+	{ "uninstall", "Remove what init and attach added", command_uninstall, owner },
+	{ "adopt", "Take over a database that was restored, cloned or upgraded", command_adopt, owner },
+	{ "publish", "Write strands", command_publish, producer },
+	{ "read", "Show one strand and its receipts", command_read, service },
+	{ "recent", "Show the newest strands with given tags", command_recent, service },
+	{ "trace", "Show the tree of strands that one belongs to", command_trace, service },
+	{ "status", "Show the routes and what waits on them", command_status, service },
 };
 
 #define N_COMMANDS (sizeof(commands) / sizeof(*commands))
@@ -135,6 +141,7 @@ int main(int argc, char **argv)
 	command = find_command(argv[args.command]);
 	if (!command)
 		return EXIT_USAGE;
+	ctl.wants = command->wants;
 	code = ctl_catch_signals(&ctl, &e) ? ctl_fail(&ctl, &e)
 		: command->run(&ctl, argc - args.command, argv + args.command);
 	ctl_release(&ctl);

@@ -93,6 +93,8 @@ int ctl_fail(struct ctl *ctl, const struct err *e)
 			if (*text)
 				ctl_warn("%s: %s", notes[i].ours, text);
 		}
+		if (!*text && !strcmp(e->sqlstate, "42501") && ctl->conn)
+			ctl_warn("hint: connected as \"%s\"; %s", PQuser(conn_pg(ctl->conn)), ctl->wants);
 	}
 	return exit_code_of(e);
 }

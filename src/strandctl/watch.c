@@ -17,10 +17,7 @@
 #define QUERY_TIMEOUT_MS 3000
 
 static const char blockers_sql[] =
-	"SELECT string_agg(format('pid %s (%s)', a.pid, concat_ws(', ',"
-	"        'user ' || a.usename, nullif(a.application_name, ''), a.state,"
-	"        'transaction open for ' ||"
-	"        extract(epoch FROM clock_timestamp() - a.xact_start)::bigint || ' s')), '; ')"
+	"SELECT string_agg(" WATCH_SESSION_SQL ", '; ')"
 	"  FROM unnest(pg_blocking_pids($1::integer)) b (pid)"
 	"  JOIN pg_stat_activity a ON a.pid = b.pid";
 
@@ -169,6 +166,7 @@ void watch_begin(struct watch *w, bool patient)
 	pthread_mutex_lock(&w->lock);
 	w->since = clock_now();
 	w->patient = patient;
+	*w->blockers = '\0';
 	pthread_mutex_unlock(&w->lock);
 }
 

@@ -15,6 +15,13 @@
 
 #include "strandctl/ctl.h"
 
+/* A row `a` of pg_stat_activity, for people: pid, user, program, state, age. */
+#define WATCH_SESSION_SQL \
+	"format('pid %s (%s)', a.pid, concat_ws(', '," \
+	" 'user ' || a.usename, nullif(a.application_name, ''), a.state," \
+	" 'transaction open for ' ||" \
+	" extract(epoch FROM clock_timestamp() - a.xact_start)::bigint || ' s'))"
+
 struct watch;
 
 /* Watches ctl->conn, which must outlive the watch; NULL when out of memory. */
@@ -26,7 +33,7 @@ void watch_stop(struct watch *w);	/* takes NULL */
 void watch_begin(struct watch *w, bool patient);
 void watch_end(struct watch *w);
 
-/* Who was in the way of the last statement that had to wait, "" if unknown. */
+/* Who was in the way of the last statement, "" if nobody was seen. */
 void watch_blockers(struct watch *w, char *out, size_t size);
 
 #endif

@@ -94,6 +94,30 @@ def test_detach_tells_near_tags(db):
     refused(private.strandctl(db, "detach", "--tag", "trader:execute_plan", "--source", "DM_strandz"), 2, "dm_strands")
 
 
+def test_detach_with_another_receiver(db):
+    said = refused(private.strandctl(db, "detach", "--tag", "dm:evaluate_plan", "--source", "AD_strands", "--receiver", "TR_strands"), 3,
+                   "tr_strands", "one to dm_strands")
+    assert "did you mean" not in said
+
+
+def test_the_wanted_role_is_told(db):
+    """The service and a producer are ordinary roles, and not the owner."""
+    for user in (private.SERVICE, private.PRODUCER):
+        done = private.strandctl(db, "attach", "--tag", "dm:x", "--source", "AD_strands", "--receiver", "DM_strands", user=user)
+        refused(done, 1, "permission denied", f'"{user}"', "hint: ", "owns the module tables")
+        refused(private.strandctl(db, "init", user=user), 1, "permission denied" if user == private.PRODUCER else "", f'"{user}"', "owns")
+    refused(private.strandctl(db, "status", user=private.PRODUCER), 1, "permission denied", "init --grant")
+    refused(private.strandctl(db, "publish", "--table", "AD_strands", user=private.PRODUCER), 1, "permission denied", "--allow-unrouted")
+
+
+def test_who_has_the_turn_is_named(db):
+    other = db.connect(application_name="another_strandctl")
+    db.execute("SELECT pg_advisory_lock(hashtextextended('strandctl', 0))", conn=other)
+    done = private.strandctl(db, "--lock-wait", "1", "detach", "--tag", "dm:evaluate_plan", "--source", "AD_strands")
+    said = refused(done, 1, "another strandctl is changing this database", f"pid {other.info.backend_pid} ", "another_strandctl")
+    assert "cannot see" not in said
+
+
 def test_detach_one_of_two_receivers(ops):
     ok(attach(ops, "dm:evaluate_plan", "AD_strands", "ops_strands"))
     ok(private.strandctl(ops, "detach", "--tag", "dm:evaluate_plan", "--source", "AD_strands", "--receiver", "ops_strands"))
