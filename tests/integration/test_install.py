@@ -49,6 +49,13 @@ def test_install_and_uninstall(build, prefix, tmp_path):
     assert files(tmp_path) == set()
 
 
+def test_the_tarball_has_all_of_bench():
+    makefile = (private.REPO / "Makefile.am").read_text()
+    for path in (private.REPO / "bench").iterdir():
+        if path.suffix in (".c", ".h", ".py"):
+            assert f"bench/{path.name}" in makefile
+
+
 def readelf(*args):
     return subprocess.run(["readelf", "-W", *args], text=True, capture_output=True, check=True).stdout
 
