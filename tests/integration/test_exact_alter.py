@@ -51,5 +51,6 @@ def test_altered_while_strands_flow(db, daemon, wait_until):
     sent = sum(producer.finish() for producer in crew)
     p.assert_exact(db, wait_until, sent)
     assert db.value("SELECT count(*) FROM dm_receipts WHERE state <> 'done'") == 0
-    assert "put off" not in d.log() or "configuration" not in d.log(), d.log()
+    # what they change never looks like a fault of the configuration
+    assert "put off (configuration" not in d.log(), d.log()
     print(f"{sent} strands")
