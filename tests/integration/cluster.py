@@ -455,7 +455,8 @@ class Daemon:
         self.start_timeout = start_timeout
         self.stop_timeout = stop_timeout
         self.process = None
-        self.dir = tempfile.mkdtemp(prefix="strandd-daemon-")
+        # in the cluster's directory, so that the janitor removes it too
+        self.dir = tempfile.mkdtemp(prefix="daemon-", dir=db.cluster.dir)
         self.config = os.path.join(self.dir, "strandd.conf")
         self.log_file = os.path.join(self.dir, "log")
         self.stats_socket = os.path.join(self.dir, "stats.sock")
