@@ -9,6 +9,7 @@
 #include "strandctl/locked.h"
 #include "strandctl/options.h"
 #include "strandctl/progress.h"
+#include "strandctl/table.h"
 
 #define BATCH "1000"
 
@@ -83,8 +84,25 @@ static int batch(struct locked *l, const struct module_table *t, const char *mod
 	return 0;
 }
 
+static const struct column columns[] = {
+	{ "RECEIVER", COLUMN_TEXT, FOR_BOTH },
+	{ "MODE", COLUMN_TEXT, FOR_BOTH },
+	{ "ROWS", COLUMN_NUMBER, FOR_BOTH },
+};
+
+static void tell(const struct ctl *ctl, const struct module_table *t, const char *mode, long long total,
+		 struct table *done)
+{
+	char rows[24];
+	const char *values[] = { t->name, mode, rows };
+
+	snprintf(rows, sizeof(rows), "%lld", total);
+	ctl_say(ctl, "%s: adopted (%s), %s rows gone through", t->name, mode, rows);
+	table_fill(done, values);
+}
+
 static int adopt_receiver(struct locked *l, const struct module_table *t, const char *mode,
-			  struct err *e)
+			  struct table *adopted, struct err *e)
 {
 	struct locked_wait wait;
 	struct progress bar;
@@ -109,17 +127,18 @@ static int adopt_receiver(struct locked *l, const struct module_table *t, const 
 	}
 	progress_wipe(&bar);
 	if (!ret)
-		ctl_say(l->ctl, "%s: adopted (%s), %lld rows gone through", t->name, mode, total);
+		tell(l->ctl, t, mode, total, adopted);
 	return ret;
 }
 
-static int adopt_all(struct locked *l, const struct catalog *c, const char *mode, struct err *e)
+static int adopt_all(struct locked *l, const struct catalog *c, const char *mode, struct table *done,
+		     struct err *e)
 {
 	int ret = 0;
 
 	for (size_t i = 0; !ret && i < c->n_tables; i++)
 		if (c->tables[i].receipts)
-			ret = adopt_receiver(l, &c->tables[i], mode, e);
+			ret = adopt_receiver(l, &c->tables[i], mode, done, e);
 	return ret;
 }
 
@@ -128,17 +147,22 @@ int command_adopt(struct ctl *ctl, int argc, char **argv)
 	struct args args = { .ctl = ctl };
 	struct locked l = { 0 };
 	struct catalog c = { 0 };
+	struct table *done;
 	struct err e;
 	int ret;
 
 	options_parse(&argp, argc, argv, &args);
+	done = table_new("adopted", true, columns, 3);
 	ret = ctl_connect_installed(ctl, &e);
 	if (!ret)
 		ret = locked_start(&l, ctl, &e);
 	if (!ret)
 		ret = catalog_load(&c, ctl, &e);
 	if (!ret)
-		ret = adopt_all(&l, &c, args.mode, &e);
+		ret = adopt_all(&l, &c, args.mode, done, &e);
+	if (ctl->json)
+		table_print(done);
+	table_free(done);
 	catalog_release(&c);
 	locked_stop(&l);
 	return ret ? ctl_fail(ctl, &e) : EXIT_OK;

@@ -7,6 +7,7 @@
 #include "strandctl/history.h"
 #include "strandctl/locked.h"
 #include "strandctl/options.h"
+#include "strandctl/table.h"
 
 struct args {
 	struct ctl *ctl;
@@ -90,6 +91,24 @@ static int prepare(struct locked *l, const struct tables *t, struct err *e)
 	return ret;
 }
 
+static void tell(const struct ctl *ctl, const char *tag, const struct tables *t, const PGresult *res)
+{
+	static const struct column columns[] = {
+		{ "ROUTE", COLUMN_NUMBER, FOR_PROGRAMS },
+		{ "TAG", COLUMN_TEXT, FOR_PROGRAMS },
+		{ "SOURCE", COLUMN_TEXT, FOR_PROGRAMS },
+		{ "RECEIVER", COLUMN_TEXT, FOR_PROGRAMS },
+		{ "CHANNEL", COLUMN_TEXT, FOR_PROGRAMS },
+	};
+	const char *values[] = { PQgetvalue(res, 0, 0), tag, t->source.name, t->receiver.name,
+				 PQgetvalue(res, 0, 1) };
+
+	ctl_say(ctl, "route %s: %s from %s to %s, channel %s", values[0], values[1], values[2], values[3],
+		values[4]);
+	if (ctl->json)
+		table_print_one("attached", columns, 5, values);
+}
+
 static int attach(struct locked *l, const struct args *args, const struct tables *t, struct err *e)
 {
 	const char *values[] = { args->tag, t->source.oid, t->receiver.oid,
@@ -102,8 +121,7 @@ static int attach(struct locked *l, const struct args *args, const struct tables
 			   " $3::regclass, $4::boolean) r", 4, values, &res, e);
 	if (ret)
 		return ret;
-	ctl_say(l->ctl, "route %s: %s from %s to %s, channel %s", PQgetvalue(res, 0, 0), args->tag,
-		t->source.name, t->receiver.name, PQgetvalue(res, 0, 1));
+	tell(l->ctl, args->tag, t, res);
 	PQclear(res);
 	return 0;
 }

@@ -6,6 +6,7 @@
 #include "strandctl/ctl.h"
 #include "strandctl/locked.h"
 #include "strandctl/options.h"
+#include "strandctl/table.h"
 
 struct args {
 	struct ctl *ctl;
@@ -73,20 +74,30 @@ static int no_such_route(const struct catalog *c, const struct module_table *sou
 		       near ? "; did you mean " : "", near ? near : "");
 }
 
-static int detach_one(struct locked *l, const struct attachment *a, struct err *e)
+static const struct column columns[] = {
+	{ "ROUTE", COLUMN_NUMBER, FOR_BOTH },
+	{ "TAG", COLUMN_TEXT, FOR_BOTH },
+	{ "SOURCE", COLUMN_TEXT, FOR_BOTH },
+	{ "RECEIVER", COLUMN_TEXT, FOR_BOTH },
+};
+
+static int detach_one(struct locked *l, const struct attachment *a, struct table *done, struct err *e)
 {
+	const char *shown[] = { a->number, a->tag, a->source->name, a->receiver->name };
 	const char *values[] = { a->tag, a->source->oid, a->receiver->oid };
 	int ret = locked_query(l, "detach",
 			       "SELECT strandd.detach($1::text, $2::regclass, $3::regclass)", 3, values,
 			       NULL, e);
 
-	if (!ret)
-		ctl_say(l->ctl, "detached route %s: %s from %s to %s", a->number, a->tag,
-			a->source->name, a->receiver->name);
-	return ret;
+	if (ret)
+		return ret;
+	ctl_say(l->ctl, "detached route %s: %s from %s to %s", shown[0], shown[1], shown[2], shown[3]);
+	table_fill(done, shown);
+	return 0;
 }
 
-static int detach(struct locked *l, const struct catalog *c, const struct args *args, struct err *e)
+static int detach(struct locked *l, const struct catalog *c, const struct args *args, struct table *done,
+		  struct err *e)
 {
 	const struct module_table *source, *receiver = NULL;
 	size_t n = 0;
@@ -100,7 +111,7 @@ static int detach(struct locked *l, const struct catalog *c, const struct args *
 		if (!a->attached || a->source != source || strcmp(a->tag, args->tag) ||
 		    (receiver && a->receiver != receiver))
 			continue;
-		ret = detach_one(l, a, e);
+		ret = detach_one(l, a, done, e);
 		n++;
 	}
 	return ret || n ? ret : no_such_route(c, source, receiver, args->tag, e);
@@ -111,17 +122,22 @@ int command_detach(struct ctl *ctl, int argc, char **argv)
 	struct args args = { .ctl = ctl };
 	struct locked l = { 0 };
 	struct catalog c = { 0 };
+	struct table *done;
 	struct err e;
 	int ret;
 
 	options_parse(&argp, argc, argv, &args);
+	done = table_new("detached", true, columns, 4);
 	ret = ctl_connect_installed(ctl, &e);
 	if (!ret)
 		ret = locked_start(&l, ctl, &e);
 	if (!ret)
 		ret = catalog_load(&c, ctl, &e);
 	if (!ret)
-		ret = detach(&l, &c, &args, &e);
+		ret = detach(&l, &c, &args, done, &e);
+	if (ctl->json)
+		table_print(done);
+	table_free(done);
 	catalog_release(&c);
 	locked_stop(&l);
 	return ret ? ctl_fail(ctl, &e) : EXIT_OK;

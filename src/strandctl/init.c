@@ -128,18 +128,13 @@ static void print_summary(struct ctl *ctl, size_t n_tables, size_t n_routes)
 		{ "MODULE TABLES", COLUMN_NUMBER, FOR_BOTH },
 		{ "ROUTES", COLUMN_NUMBER, FOR_BOTH },
 	};
-	const long long numbers[] = { CTL_SCHEMA_VERSION, (long long)n_tables, (long long)n_routes };
-	struct table *table = table_new("installed", true, columns, 4);
-	struct libscols_line *row = table_row(table, NULL);
-	char text[24];
+	char version[16], tables[24], routes[24];
+	const char *values[] = { PQdb(conn_pg(ctl->conn)), version, tables, routes };
 
-	table_set(table, row, 0, PQdb(conn_pg(ctl->conn)));
-	for (size_t i = 0; i < 3; i++) {
-		snprintf(text, sizeof(text), "%lld", numbers[i]);
-		table_set(table, row, i + 1, text);
-	}
-	table_print(table);
-	table_free(table);
+	snprintf(version, sizeof(version), "%d", CTL_SCHEMA_VERSION);
+	snprintf(tables, sizeof(tables), "%zu", n_tables);
+	snprintf(routes, sizeof(routes), "%zu", n_routes);
+	table_print_one("installed", columns, 4, values);
 }
 
 static int summary(struct ctl *ctl, struct err *e)

@@ -152,22 +152,15 @@ static void show_published(struct publish *p, bool complete)
 		{ "COUNT", COLUMN_NUMBER, FOR_BOTH },
 		{ "IDS", COLUMN_JSON, FOR_BOTH },
 	};
-	struct table *table;
-	struct libscols_line *row;
 	char count[24];
+	const char *values[] = { p->target.relation.name, count,
+				 json_object_to_json_string_ext(p->ids, JSON_C_TO_STRING_PLAIN) };
 
 	snprintf(count, sizeof(count), "%lld", (long long)p->committed);
 	if (p->args->from_stdin && complete)
 		ctl_say(p->ctl, "%s strands written to %s", count, p->target.relation.name);
-	if (!p->ctl->json || (p->args->wait && complete))
-		return;
-	table = table_new("published", true, columns, 3);
-	row = table_row(table, NULL);
-	table_set(table, row, 0, p->target.relation.name);
-	table_set(table, row, 1, count);
-	table_set(table, row, 2, json_object_to_json_string_ext(p->ids, JSON_C_TO_STRING_PLAIN));
-	table_print(table);
-	table_free(table);
+	if (p->ctl->json && !(p->args->wait && complete))
+		table_print_one("published", columns, 3, values);
 }
 
 /* What an error leaves behind must be told: those strands will be delivered. */

@@ -54,17 +54,6 @@ static bool all_adopted(const struct catalog *c)
 	return true;
 }
 
-static void print_server_json(const char *const *values)
-{
-	struct table *table = table_new("server", true, server_columns, N_SERVER);
-	struct libscols_line *row = table_row(table, NULL);
-
-	for (size_t i = 0; i < N_SERVER; i++)
-		table_set(table, row, i, values[i]);
-	table_print(table);
-	table_free(table);
-}
-
 /* A line a value: side by side they are wider than terminals. */
 static void print_server(const char *const *values)
 {
@@ -105,7 +94,7 @@ static int show_server(struct ctl *ctl, const struct catalog *c, const char *rou
 		return ret;
 	values[SERVER_IDENTIFIER] = PQgetvalue(res, 0, 0);
 	if (ctl->json)
-		print_server_json(values);
+		table_print_one("server", server_columns, N_SERVER, values);
 	else
 		print_server(values);
 	PQclear(res);

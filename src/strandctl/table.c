@@ -185,6 +185,14 @@ void table_set(struct table *t, struct libscols_line *row, size_t column, const 
 	need_ok(scols_line_set_column_data(row, c, data));
 }
 
+void table_fill(struct table *t, const char *const *values)
+{
+	struct libscols_line *row = table_row(t, NULL);
+
+	for (size_t i = 0; i < t->n_columns; i++)
+		table_set(t, row, i, values[i]);
+}
+
 void table_print(struct table *t)
 {
 	if (!t->json && scols_table_is_empty(t->scols))
@@ -193,6 +201,16 @@ void table_print(struct table *t)
 	need_ok(scols_print_table(t->scols));
 	if (t->json)
 		fputc('\n', stdout);
+}
+
+void table_print_one(const char *name, const struct column *columns, size_t n_columns,
+		     const char *const *values)
+{
+	struct table *t = table_new(name, true, columns, n_columns);
+
+	table_fill(t, values);
+	table_print(t);
+	table_free(t);
 }
 
 char *table_rows_json(struct table *t)

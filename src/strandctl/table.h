@@ -46,8 +46,16 @@ struct libscols_line *table_row(struct table *t, struct libscols_line *parent);
  * is not for this audience. */
 void table_set(struct table *t, struct libscols_line *row, size_t column, const char *data);
 
+/* A new row with a value for each column. */
+void table_fill(struct table *t, const char *const *values);
+
 /* To standard output. */
 void table_print(struct table *t);
+
+/* JSON with one row to standard output: what a command that changes something has
+ * done.  A value for each column, all of them for programs. */
+void table_print_one(const char *name, const struct column *columns, size_t n_columns,
+		     const char *const *values);
 
 /* The rows of a JSON table as one JSON array; the caller frees it. */
 char *table_rows_json(struct table *t);

@@ -9,6 +9,7 @@
 #include "strandctl/locked.h"
 #include "strandctl/options.h"
 #include "strandctl/steps.h"
+#include "strandctl/table.h"
 
 struct args {
 	struct ctl *ctl;
@@ -79,6 +80,15 @@ static int ask(struct ctl *ctl, struct err *e)
 	return ret;
 }
 
+static void tell(const struct ctl *ctl, const char *db)
+{
+	static const struct column columns[] = { { "DATABASE", COLUMN_TEXT, FOR_PROGRAMS } };
+
+	ctl_say(ctl, "strandd is removed from database \"%s\"", db);
+	if (ctl->json)
+		table_print_one("uninstalled", columns, 1, &db);
+}
+
 int command_uninstall(struct ctl *ctl, int argc, char **argv)
 {
 	struct args args = { .ctl = ctl };
@@ -100,6 +110,6 @@ int command_uninstall(struct ctl *ctl, int argc, char **argv)
 	locked_stop(&l);
 	if (ret)
 		return ctl_fail(ctl, &e);
-	ctl_say(ctl, "strandd is removed from database \"%s\"", PQdb(conn_pg(ctl->conn)));
+	tell(ctl, PQdb(conn_pg(ctl->conn)));
 	return EXIT_OK;
 }

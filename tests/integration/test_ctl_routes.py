@@ -3,7 +3,7 @@
 import pytest
 
 import cluster as private
-from ctl_support import ok, refused
+from ctl_support import ok, refused, rows
 from sql_support import Ears, open_work, plain_specification
 
 pytestmark = pytest.mark.usefixtures("build")
@@ -92,6 +92,20 @@ def test_detach_tells_near_tags(db):
     refused(private.strandctl(db, "detach", "--tag", "trader:exceute_plan", "--source", "DM_strands"), 3,
             "did you mean trader:execute_plan")
     refused(private.strandctl(db, "detach", "--tag", "trader:execute_plan", "--source", "DM_strandz"), 2, "dm_strands")
+
+
+def test_json_of_what_changes_something(db):
+    def changed(*args):
+        return rows(private.strandctl(db, "--json", *args))
+
+    route = {"route": 1, "tag": "dm:look", "source": "ad_strands", "receiver": "dm_strands"}
+    attached, = changed("attach", "--tag", "dm:look", "--source", "AD_strands", "--receiver", "DM_strands")
+    route["route"] = attached["route"]
+    assert attached == {**route, "channel": "dm_look"}
+    assert changed("detach", "--tag", "dm:look", "--source", "AD_strands") == [route]
+    assert changed("adopt", "--continue") == [{"receiver": t, "mode": "continue", "rows": 0} for t in ("ad_strands", "dm_strands", "tr_strands")]
+    assert changed("init")[0]["module_tables"] == 3
+    assert changed("uninstall", "--yes") == [{"database": db.name}]
 
 
 def test_detach_with_another_receiver(db):
