@@ -19,7 +19,7 @@
 
 static const struct option options[] = {
 	{ "module_communication.database.host", OPTION_STRING, NULL, 1, 4096, NULL, AT(db_host), false,
-	  "Server: a name, an address, or the directory of its Unix socket." },
+	  "Server: a name, an address, or the directory of its Unix socket; or several, with commas." },
 	{ "module_communication.database.port", OPTION_PORT, NULL, 1, 65535, NULL, AT(db_port), false,
 	  "Port of the server." },
 	{ "module_communication.database.database", OPTION_DATABASE, NULL, 1, 4096, NULL, AT(db_name), false,

@@ -1,19 +1,13 @@
 #include "pg/conn.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "pg/connect.h"
 #include "pg/wait.h"
-
-/* A dead peer is noticed within about 25 s, by us and by the server. */
-#define KEEPALIVES_IDLE_S "10"
-#define KEEPALIVES_INTERVAL_S "5"
-#define KEEPALIVES_COUNT "3"
-#define TCP_USER_TIMEOUT_MS "25000"
 
 /* What a database's or a role's defaults could change under our feet.  The
  * parameters are search_path, lock_timeout, statement_timeout and
@@ -57,59 +51,6 @@ static void on_notice(void *arg, const PGresult *res)
 		c->sync_wait_cancelled = true;
 }
 
-/* "host=H port=P database=D user=U" of the attempt, for messages. */
-static void describe(const struct conn *c, char *out, size_t size)
-{
-	const char *host = PQhost(c->pg), *port = PQport(c->pg);
-	const char *db = PQdb(c->pg), *user = PQuser(c->pg);
-
-	snprintf(out, size, "server \"%s\" port %s, database \"%s\", user \"%s\"",
-		 host && *host ? host : "(default)", port && *port ? port : "(default)",
-		 db && *db ? db : "(default)", user && *user ? user : "(default)");
-}
-
-/* First line of libpq's message: the rest repeats or hints at the server log. */
-static int connect_failed(struct conn *c, int code, const char *why, struct err *e)
-{
-	char where[300], line[160];
-
-	describe(c, where, sizeof(where));
-	snprintf(line, sizeof(line), "%.*s", (int)strcspn(why, "\n"), why);
-	return err_set(e, code, "no connection to %s: %s", where, line);
-}
-
-static PGconn *start_connection(const struct conn_target *t)
-{
-	const char *keys[] = { "dbname", "service", "host", "port", "user", "password",
-			       "application_name", "client_encoding", "keepalives_idle",
-			       "keepalives_interval", "keepalives_count", "tcp_user_timeout",
-			       "target_session_attrs", NULL };
-	const char *values[] = { t->dbname, t->service, t->host, t->port, t->user, t->password,
-				 t->application_name, "UTF8", KEEPALIVES_IDLE_S,
-				 KEEPALIVES_INTERVAL_S, KEEPALIVES_COUNT, TCP_USER_TIMEOUT_MS,
-				 /* a standby's snapshots do not tell who may still commit */
-				 "primary", NULL };
-
-	return PQconnectStartParams(keys, values, 1);
-}
-
-static int finish_connection(struct conn *c, int64_t deadline, struct err *e)
-{
-	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
-
-	while (status != PGRES_POLLING_OK) {
-		if (status == PGRES_POLLING_FAILED || PQstatus(c->pg) == CONNECTION_BAD)
-			return connect_failed(c, STRAND_ECONN, PQerrorMessage(c->pg), e);
-		int ret = wait_socket(c, status == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline);
-		if (ret == STRAND_ETIMEOUT)
-			return connect_failed(c, ret, "no answer within the connect timeout", e);
-		if (ret)
-			return connect_failed(c, ret, "told to stop", e);
-		status = PQconnectPoll(c->pg);
-	}
-	return 0;
-}
-
 static int pin_session(struct conn *c, int64_t deadline, struct err *e)
 {
 	const struct conn_target *t = c->target;
@@ -133,10 +74,9 @@ int conn_open(struct conn **ret_conn, const struct conn_target *t, int64_t deadl
 	c->target = t;
 	c->stop_fd = stop_fd;
 	c->opened_at = c->used_at = clock_now();
-	c->pg = start_connection(t);
-	ret = c->pg ? finish_connection(c, deadline, e) : err_set(e, STRAND_ENOMEM, "out of memory");
+	ret = connect_server(c, deadline, e);
 	if (!ret && PQsetnonblocking(c->pg, 1))
-		ret = connect_failed(c, STRAND_ECONN, PQerrorMessage(c->pg), e);
+		ret = conn_lost(c, e);
 	if (!ret) {
 		PQsetNoticeReceiver(c->pg, on_notice, c);
 		c->usable = true;

@@ -30,7 +30,7 @@ struct conn_target {
 
 struct conn;
 
-/* Connects and pins the session (isolation, search_path, jit, formats, time
+/* Connects, to the first primary of several hosts, and pins the session (isolation, search_path, jit, formats, time
  * zone, timeouts, synchronous_commit, keepalives).  `stop_fd` (-1: none) is
  * watched by every wait of this connection.  The error text names host,
  * database and user, never the password.  STRAND_ECONN, STRAND_ETIMEOUT,

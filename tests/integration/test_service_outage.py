@@ -203,6 +203,58 @@ def test_service_file(db, daemon, tmp_path):
         assert p.wait(20) == 0
 
 
+# --- several hosts
+
+
+@pytest.fixture
+def silent(tmp_path):
+    """A directory with a socket on which somebody accepts and says nothing."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(str(tmp_path / ".s.PGSQL.5432"))
+        s.listen(50)
+        tmp_path.chmod(0o755)
+        (tmp_path / ".s.PGSQL.5432").chmod(0o777)
+        yield str(tmp_path)
+
+
+def test_silent_first_host_leaves_time_for_the_second(db, daemon, silent):
+    since = time.monotonic()
+    d = daemon(RECORD, conf=database(host=f"{silent},/no/such/directory,{db.cluster.dir}", connect_timeout_ms=1500))
+    service.publish(db, "ad_strands", "AD_1", [TAG])
+    assert service.final(db, "dm", "AD_1", TAG)["state"] == "done"
+    assert time.monotonic() - since < 8, d.log()
+    assert "no connection" not in d.log()
+
+
+def test_several_hosts_of_a_service_file(db, daemon, silent):
+    """With ports of their own; a silent one does not keep the others from being tried."""
+    service_file = os.path.join(silent, "pg_service.conf")
+    with open(service_file, "w", encoding="utf-8") as f:
+        f.write(f"[trading]\nhost=127.0.0.1,{silent},{db.cluster.dir}\nport=1,5432,{db.cluster.settings.get('port', 5432)}\n"
+                f"dbname={db.name}\nuser={private.SERVICE}\n")
+    d = private.Daemon(db, RECORD, database(service="trading", connect_timeout_ms=1500), env={"PGSERVICEFILE": service_file})
+    for key in ("host", "port", "database", "user"):
+        del d.settings["module_communication"]["database"][key]
+    try:
+        d.start()
+        d.stop()
+    finally:
+        d.remove()
+
+
+def test_each_host_is_told(daemon, silent):
+    d = daemon(RECORD, ready=False, conf=database(host=f"{silent},/no/such/directory", connect_timeout_ms=600))
+    assert_waits(d, f'"{silent}"', "no answer within the connect timeout", '"/no/such/directory"', "No such file")
+    leaves(d)
+
+
+def test_primary_among_several_hosts(db, daemon, standby):
+    place, _ = standby
+    service.publish(db, "ad_strands", "AD_1", [TAG])
+    daemon(RECORD, conf=database(host=f"{place},{db.cluster.dir}"))
+    assert service.final(db, "dm", "AD_1", TAG)["state"] == "done"
+
+
 @pytest.fixture
 def standby(cluster, db):
     """A hot standby of the cluster, (socket directory, promote())."""
