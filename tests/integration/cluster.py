@@ -27,7 +27,7 @@ import psycopg2.extensions
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 SQL = pathlib.Path(os.environ.get("STRANDD_SQL", REPO / "sql"))
-INSTALL_FILES = ("10_schema.sql", "20_functions.sql", "30_modules.sql", "40_routes.sql")
+INSTALL_FILES = tuple(sorted(p.name for p in SQL.glob("[1-8]*.sql")))
 
 OWNER = "trading_owner"
 SERVICE = "strandd_service"

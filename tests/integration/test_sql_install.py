@@ -201,6 +201,6 @@ def test_on_a_live_plain_specification(plain_db):
 
 
 def test_an_unfinished_init_is_completed_by_the_next(plain_db):
-    plain_db.install(INSTALL_FILES[:2])
+    plain_db.install(INSTALL_FILES[:-2])
     plain_db.install()
     assert plain_db.value("SELECT count(*) FROM strandd.routes()") == 5
