@@ -172,6 +172,27 @@ BEGIN
 END
 $$;
 
+-- step: function refuse_renamed
+-- For whoever is about to make a module's table that is not there: its routes
+-- may belong to the same table under another name.
+CREATE OR REPLACE FUNCTION strandd.refuse_renamed(home name, prefix text) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	wanted text := prefix || '_strands';
+	found  regclass;
+BEGIN
+	SELECT c.oid INTO found FROM strandd.receivers r JOIN pg_class c ON c.oid = r.receiver
+	 WHERE r.routes = to_regclass(format('%I.%I', home, prefix || '_routes'))
+	   AND to_regclass(format('%I.%I', home, wanted)) IS NULL;
+	IF found IS NOT NULL THEN
+		RAISE EXCEPTION '% is the module''s table %, renamed or moved', strandd.qualified(found), wanted
+			USING ERRCODE = 'duplicate_table',
+			HINT = format('The specification''s tables are known by their names: ALTER TABLE %s RENAME TO %s, in schema %I.',
+				strandd.qualified(found), wanted, home);
+	END IF;
+END
+$$;
+
 -- step: function wanted_indexes
 CREATE OR REPLACE FUNCTION strandd.wanted_indexes(tbl regclass) RETURNS TABLE (name text, definition text, exact boolean)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$

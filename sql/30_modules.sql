@@ -4,6 +4,14 @@
 -- step: isolation that an attach needs, for this session
 SET default_transaction_isolation = 'read committed';
 
+-- step: none of them is there under another name
+DO $$
+BEGIN
+	PERFORM strandd.refuse_renamed(current_schema(), p.prefix)
+	   FROM pg_catalog.unnest(ARRAY['ad', 'dm', 'tr']) AS p (prefix);
+END
+$$;
+
 -- step: table AD_strands
 CREATE TABLE IF NOT EXISTS AD_strands (
     id TEXT PRIMARY KEY,

@@ -154,3 +154,15 @@ def test_two_sources_swap_their_names(db):
     assert db.execute(functions) == [("s.keep_tags_of_a_strands",), ("s.notify_from_a_strands",)]
     db.uninstall()
     assert db.execute(functions) == [("s.notify_from_a_strands",)]
+
+
+def test_init_makes_no_second_table_beside_a_renamed_one(db):
+    installed = catalog(db)
+    db.execute("ALTER TABLE ad_strands RENAME TO plans")
+    before = catalog(db)
+    said = init_refused(db)
+    assert "public.plans is the module's table ad_strands, renamed or moved" in said and "RENAME TO ad_strands" in said
+    assert catalog(db) == before
+    db.execute("ALTER TABLE plans RENAME TO ad_strands")
+    db.install()
+    assert catalog(db) == installed
