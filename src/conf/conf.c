@@ -159,3 +159,14 @@ const struct conf_module *conf_receiver(const struct conf *c, const char *tag)
 	}
 	return NULL;
 }
+
+bool conf_is_attribute(const char *module, size_t len)
+{
+	static const char *const names[] = { "priority", "timeout", "original_strand", "error" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strlen(names[i]) == len && memcmp(names[i], module, len) == 0)
+			return true;
+	}
+	return false;
+}

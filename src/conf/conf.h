@@ -67,4 +67,8 @@ int conf_default(struct conf **ret_conf) MUST_CHECK;
 /* The module that receives `tag` ("dm:evaluate_plan" -> "dm"), or NULL. */
 const struct conf_module *conf_receiver(const struct conf *c, const char *tag);
 
+/* Is this what stands before ':' in tags that are attributes of a strand
+ * (priority, timeout, original_strand, error), addressed to nobody? */
+bool conf_is_attribute(const char *module, size_t len);
+
 #endif

@@ -88,18 +88,6 @@ static bool has_blank(const char *text)
 	return false;
 }
 
-/* Tags of these forms are attributes of a strand, addressed to nobody. */
-static bool is_attribute(const char *module, size_t len)
-{
-	static const char *const names[] = { "priority", "timeout", "original_strand", "error" };
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		if (strlen(names[i]) == len && memcmp(names[i], module, len) == 0)
-			return true;
-	}
-	return false;
-}
-
 static int check_module(const struct conf *c, const config_setting_t *s, const struct conf_module *m,
 			struct err *e)
 {
@@ -108,7 +96,7 @@ static int check_module(const struct conf *c, const config_setting_t *s, const s
 	quote(quoted, m->name);
 	if (strchr(m->name, ':') || has_blank(m->name))
 		return report(e, c->file, s, "module name %s must hold neither ':' nor blanks", quoted);
-	if (is_attribute(m->name, strlen(m->name)))
+	if (conf_is_attribute(m->name, strlen(m->name)))
 		return report(e, c->file, s, "module name %s is taken: \"%s:...\" is an attribute of strands",
 			      quoted, m->name);
 	for (const struct conf_module *other = c->modules; other < m; other++) {
@@ -212,7 +200,7 @@ static int check_tag(const struct conf *c, const config_setting_t *s, const char
 	if (strlen(tag) > CHANNEL_MAX_BYTES)
 		return report(e, c->file, s, "tag %s makes a channel of %zu bytes, at most %d are allowed",
 			      quoted, strlen(tag), CHANNEL_MAX_BYTES);
-	if (is_attribute(tag, (size_t)(colon - tag)))
+	if (conf_is_attribute(tag, (size_t)(colon - tag)))
 		return report(e, c->file, s, "tag %s is an attribute of strands and cannot be routed",
 			      quoted);
 	if (!conf_receiver(c, tag))

@@ -131,39 +131,27 @@ static int adopt_receiver(struct locked *l, const struct module_table *t, const 
 	return ret;
 }
 
-static int adopt_all(struct locked *l, const struct catalog *c, const char *mode, struct table *done,
-		     struct err *e)
+static int adopt_all(struct locked *l, void *arg, struct err *e)
 {
-	int ret = 0;
+	const struct args *args = arg;
+	struct table *done = table_new("adopted", true, columns, 3);
+	struct catalog c;
+	int ret = catalog_load(&c, l->ctl, e);
 
-	for (size_t i = 0; !ret && i < c->n_tables; i++)
-		if (c->tables[i].receipts)
-			ret = adopt_receiver(l, &c->tables[i], mode, done, e);
+	for (size_t i = 0; !ret && i < c.n_tables; i++)
+		if (c.tables[i].receipts)
+			ret = adopt_receiver(l, &c.tables[i], args->mode, done, e);
+	if (l->ctl->json)
+		table_print(done);
+	table_free(done);
+	catalog_release(&c);
 	return ret;
 }
 
 int command_adopt(struct ctl *ctl, int argc, char **argv)
 {
 	struct args args = { .ctl = ctl };
-	struct locked l = { 0 };
-	struct catalog c = { 0 };
-	struct table *done;
-	struct err e;
-	int ret;
 
 	options_parse(&argp, argc, argv, &args);
-	done = table_new("adopted", true, columns, 3);
-	ret = ctl_connect_installed(ctl, &e);
-	if (!ret)
-		ret = locked_start(&l, ctl, &e);
-	if (!ret)
-		ret = catalog_load(&c, ctl, &e);
-	if (!ret)
-		ret = adopt_all(&l, &c, args.mode, done, &e);
-	if (ctl->json)
-		table_print(done);
-	table_free(done);
-	catalog_release(&c);
-	locked_stop(&l);
-	return ret ? ctl_fail(ctl, &e) : EXIT_OK;
+	return locked_command(ctl, adopt_all, &args);
 }

@@ -11,16 +11,13 @@
 
 struct args {
 	struct ctl *ctl;
-	const char *tag, *source, *receiver;
+	struct route_options route;
 	bool deliver_existing;
 };
 
-enum { OPTION_TAG = OPTION_FIRST, OPTION_SOURCE, OPTION_RECEIVER, OPTION_DELIVER };
+enum { OPTION_DELIVER = OPTION_FIRST };
 
 static const struct argp_option options[] = {
-	{ "tag", OPTION_TAG, "TAG", 0, "The tag, <module>:<action>", 0 },
-	{ "source", OPTION_SOURCE, "TABLE", 0, "Where strands with it are written", 0 },
-	{ "receiver", OPTION_RECEIVER, "TABLE", 0, "The receiving module's table", 0 },
 	{ "deliver-existing", OPTION_DELIVER, 0, 0,
 	  "Deliver strands that bear the tag already; without it they are history", 0 },
 	{ 0 },
@@ -30,24 +27,17 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct args *args = state->input;
 
+	(void)arg;
 	switch (key) {
 	case ARGP_KEY_INIT:
-		state->child_inputs[0] = args->ctl;
-		return 0;
-	case OPTION_TAG:
-		args->tag = arg;
-		return 0;
-	case OPTION_SOURCE:
-		args->source = arg;
-		return 0;
-	case OPTION_RECEIVER:
-		args->receiver = arg;
+		state->child_inputs[0] = &args->route;
+		state->child_inputs[1] = args->ctl;
 		return 0;
 	case OPTION_DELIVER:
 		args->deliver_existing = true;
 		return 0;
 	case ARGP_KEY_END:
-		if (!args->tag || !args->source || !args->receiver)
+		if (!args->route.tag || !args->route.source || !args->route.receiver)
 			argp_error(state, "give --tag, --source and --receiver");
 		return 0;
 	default:
@@ -61,7 +51,7 @@ static const struct argp argp = {
 	.doc = "Attaches a route: strands that are written to the source table with the tag go to the"
 	       " module that owns the receiving table.  Adds what the two tables lack.  Safe on tables"
 	       " in use, and safe to interrupt and to repeat.",
-	.children = options_children,
+	.children = route_children,
 };
 
 struct tables {
@@ -111,7 +101,7 @@ static void tell(const struct ctl *ctl, const char *tag, const struct tables *t,
 
 static int attach(struct locked *l, const struct args *args, const struct tables *t, struct err *e)
 {
-	const char *values[] = { args->tag, t->source.oid, t->receiver.oid,
+	const char *values[] = { args->route.tag, t->source.oid, t->receiver.oid,
 				 args->deliver_existing ? "true" : "false" };
 	PGresult *res;
 	int ret;
@@ -121,33 +111,30 @@ static int attach(struct locked *l, const struct args *args, const struct tables
 			   " $3::regclass, $4::boolean) r", 4, values, &res, e);
 	if (ret)
 		return ret;
-	tell(l->ctl, args->tag, t, res);
+	tell(l->ctl, args->route.tag, t, res);
 	PQclear(res);
 	return 0;
+}
+
+static int run(struct locked *l, void *arg, struct err *e)
+{
+	const struct args *args = arg;
+	struct tables t;
+	int ret = relation_find(&t.source, l->ctl, args->route.source, e);
+
+	if (!ret)
+		ret = relation_find(&t.receiver, l->ctl, args->route.receiver, e);
+	if (!ret)
+		ret = prepare(l, &t, e);
+	if (!ret)
+		ret = attach(l, args, &t, e);
+	return ret ? ret : history_finish(l, e);
 }
 
 int command_attach(struct ctl *ctl, int argc, char **argv)
 {
 	struct args args = { .ctl = ctl };
-	struct locked l = { 0 };
-	struct tables t;
-	struct err e;
-	int ret;
 
 	options_parse(&argp, argc, argv, &args);
-	ret = ctl_connect_installed(ctl, &e);
-	if (!ret)
-		ret = relation_find(&t.source, ctl, args.source, &e);
-	if (!ret)
-		ret = relation_find(&t.receiver, ctl, args.receiver, &e);
-	if (!ret)
-		ret = locked_start(&l, ctl, &e);
-	if (!ret)
-		ret = prepare(&l, &t, &e);
-	if (!ret)
-		ret = attach(&l, &args, &t, &e);
-	if (!ret)
-		ret = history_finish(&l, &e);
-	locked_stop(&l);
-	return ret ? ctl_fail(ctl, &e) : EXIT_OK;
+	return locked_command(ctl, run, &args);
 }

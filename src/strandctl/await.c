@@ -10,6 +10,7 @@
 #include "pg/array.h"
 #include "strandctl/progress.h"
 #include "strandctl/receipts.h"
+#include "strandctl/tags.h"
 
 #define POLL_MS 10
 #define POLL_MAX_MS 250
@@ -54,14 +55,6 @@ static int add_one(struct await *a, const struct attachment *route, const char *
 	return 0;
 }
 
-static bool bears(struct json_object *tags, const char *tag)
-{
-	for (size_t i = 0; i < json_object_array_length(tags); i++)
-		if (!strcmp(json_object_get_string(json_object_array_get_idx(tags, i)), tag))
-			return true;
-	return false;
-}
-
 int await_add(struct await *a, const struct row *row, struct err *e)
 {
 	const struct catalog *c = a->target->catalog;
@@ -72,7 +65,7 @@ int await_add(struct await *a, const struct row *row, struct err *e)
 		const struct attachment *route = &c->routes[i];
 
 		if (route->attached && !strcmp(route->source->oid, a->target->relation.oid) &&
-		    bears(tags, route->tag))
+		    tags_hold(tags, route->tag))
 			ret = add_one(a, route, row->id, e);
 	}
 	json_object_put(tags);

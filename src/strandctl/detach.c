@@ -10,38 +10,21 @@
 
 struct args {
 	struct ctl *ctl;
-	const char *tag, *source, *receiver;
-};
-
-enum { OPTION_TAG = OPTION_FIRST, OPTION_SOURCE, OPTION_RECEIVER };
-
-static const struct argp_option options[] = {
-	{ "tag", OPTION_TAG, "TAG", 0, "The route's tag", 0 },
-	{ "source", OPTION_SOURCE, "TABLE", 0, "The route's source table", 0 },
-	{ "receiver", OPTION_RECEIVER, "TABLE", 0,
-	  "The receiving module's table, where several receive the tag; without it, all", 0 },
-	{ 0 },
+	struct route_options route;
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct args *args = state->input;
 
+	(void)arg;
 	switch (key) {
 	case ARGP_KEY_INIT:
-		state->child_inputs[0] = args->ctl;
-		return 0;
-	case OPTION_TAG:
-		args->tag = arg;
-		return 0;
-	case OPTION_SOURCE:
-		args->source = arg;
-		return 0;
-	case OPTION_RECEIVER:
-		args->receiver = arg;
+		state->child_inputs[0] = &args->route;
+		state->child_inputs[1] = args->ctl;
 		return 0;
 	case ARGP_KEY_END:
-		if (!args->tag || !args->source)
+		if (!args->route.tag || !args->route.source)
 			argp_error(state, "give --tag and --source");
 		return 0;
 	default:
@@ -50,11 +33,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp argp = {
-	.options = options,
 	.parser = parse,
 	.doc = "Detaches a route: its tag is announced no longer and may be taken off a strand.  Receipts"
-	       " stay, so that attaching it again delivers nothing twice.",
-	.children = options_children,
+	       " stay, so that attaching it again delivers nothing twice.  Without --receiver all routes of the"
+	       " tag from the source end.",
+	.children = route_children,
 };
 
 static int no_such_route(const struct catalog *c, const struct module_table *source,
@@ -96,49 +79,47 @@ static int detach_one(struct locked *l, const struct attachment *a, struct table
 	return 0;
 }
 
-static int detach(struct locked *l, const struct catalog *c, const struct args *args, struct table *done,
-		  struct err *e)
+static int detach(struct locked *l, const struct catalog *c, const struct route_options *route,
+		  struct table *done, struct err *e)
 {
 	const struct module_table *source, *receiver = NULL;
 	size_t n = 0;
-	int ret = catalog_find(&source, c, l->ctl, args->source, e);
+	int ret = catalog_find(&source, c, l->ctl, route->source, e);
 
-	if (!ret && args->receiver)
-		ret = catalog_find(&receiver, c, l->ctl, args->receiver, e);
+	if (!ret && route->receiver)
+		ret = catalog_find(&receiver, c, l->ctl, route->receiver, e);
 	for (size_t i = 0; !ret && i < c->n_routes; i++) {
 		const struct attachment *a = &c->routes[i];
 
-		if (!a->attached || a->source != source || strcmp(a->tag, args->tag) ||
+		if (!a->attached || a->source != source || strcmp(a->tag, route->tag) ||
 		    (receiver && a->receiver != receiver))
 			continue;
 		ret = detach_one(l, a, done, e);
 		n++;
 	}
-	return ret || n ? ret : no_such_route(c, source, receiver, args->tag, e);
+	return ret || n ? ret : no_such_route(c, source, receiver, route->tag, e);
+}
+
+static int run(struct locked *l, void *args, struct err *e)
+{
+	const struct args *a = args;
+	struct table *done = table_new("detached", true, columns, 4);
+	struct catalog c;
+	int ret = catalog_load(&c, l->ctl, e);
+
+	if (!ret)
+		ret = detach(l, &c, &a->route, done, e);
+	if (l->ctl->json)
+		table_print(done);
+	table_free(done);
+	catalog_release(&c);
+	return ret;
 }
 
 int command_detach(struct ctl *ctl, int argc, char **argv)
 {
 	struct args args = { .ctl = ctl };
-	struct locked l = { 0 };
-	struct catalog c = { 0 };
-	struct table *done;
-	struct err e;
-	int ret;
 
 	options_parse(&argp, argc, argv, &args);
-	done = table_new("detached", true, columns, 4);
-	ret = ctl_connect_installed(ctl, &e);
-	if (!ret)
-		ret = locked_start(&l, ctl, &e);
-	if (!ret)
-		ret = catalog_load(&c, ctl, &e);
-	if (!ret)
-		ret = detach(&l, &c, &args, done, &e);
-	if (ctl->json)
-		table_print(done);
-	table_free(done);
-	catalog_release(&c);
-	locked_stop(&l);
-	return ret ? ctl_fail(ctl, &e) : EXIT_OK;
+	return locked_command(ctl, run, &args);
 }

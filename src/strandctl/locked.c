@@ -91,6 +91,20 @@ void locked_stop(struct locked *l)
 	l->watch = NULL;
 }
 
+int locked_command(struct ctl *ctl, locked_fn *fn, void *args)
+{
+	struct locked l = { 0 };
+	struct err e;
+	int ret = ctl_connect_installed(ctl, &e);
+
+	if (!ret)
+		ret = locked_start(&l, ctl, &e);
+	if (!ret)
+		ret = fn(&l, args, &e);
+	locked_stop(&l);
+	return ret ? ctl_fail(ctl, &e) : EXIT_OK;
+}
+
 static int set_lock_timeout(struct ctl *ctl, int ms, struct err *e)
 {
 	char sql[64];

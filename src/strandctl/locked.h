@@ -33,6 +33,11 @@ int locked_wait(struct locked_wait *w, struct locked *l, const char *what, struc
 int locked_start(struct locked *l, struct ctl *ctl, struct err *e) MUST_CHECK;
 void locked_stop(struct locked *l);	/* also after a locked_start that failed */
 
+/* A command that changes an installed database: connects, waits for its turn, runs
+ * `fn`, tells its error; returns the exit code. */
+typedef int locked_fn(struct locked *l, void *args, struct err *e);
+int locked_command(struct ctl *ctl, locked_fn *fn, void *args);
+
 /* As ctl_exec and ctl_query, with retries.  `what` is what is done, for messages.
  * Each is one transaction of its own. */
 int locked_exec(struct locked *l, const char *what, const char *sql, struct err *e) MUST_CHECK;

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { OPTION_LOCK_WAIT = OPTION_GLOBAL };
+enum { OPTION_LOCK_WAIT = OPTION_GLOBAL, OPTION_ROUTE_TAG, OPTION_SOURCE, OPTION_RECEIVER };
 
 static const struct argp_option global_options[] = {
 	{ 0, 0, 0, 0, "Common options:", 10 },
@@ -60,6 +60,56 @@ const struct argp_child options_children[] = {
 	{ &options_argp, 0, NULL, 10 },
 	{ 0 },
 };
+
+static const struct argp_option route_options[] = {
+	{ "tag", OPTION_ROUTE_TAG, "TAG", 0, "The route's tag, <module>:<action>", 0 },
+	{ "source", OPTION_SOURCE, "TABLE", 0, "Where strands with it are written", 0 },
+	{ "receiver", OPTION_RECEIVER, "TABLE", 0, "The receiving module's table", 0 },
+	{ 0 },
+};
+
+static error_t parse_route(int key, char *arg, struct argp_state *state)
+{
+	struct route_options *route = state->input;
+
+	switch (key) {
+	case OPTION_ROUTE_TAG:
+		route->tag = arg;
+		return 0;
+	case OPTION_SOURCE:
+		route->source = arg;
+		return 0;
+	case OPTION_RECEIVER:
+		route->receiver = arg;
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static const struct argp route_argp = { route_options, parse_route, 0, 0, 0, 0, 0 };
+
+const struct argp_child route_children[] = {
+	{ &route_argp, 0, NULL, 0 },
+	{ &options_argp, 0, NULL, 10 },
+	{ 0 },
+};
+
+error_t options_id(int key, char *arg, struct argp_state *state, const char **ret_id)
+{
+	switch (key) {
+	case ARGP_KEY_ARG:
+		if (*ret_id)
+			argp_error(state, "give one id");
+		*ret_id = arg;
+		return 0;
+	case ARGP_KEY_NO_ARGS:
+		argp_error(state, "give the id of a strand");
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
 
 void options_parse(const struct argp *argp, int argc, char **argv, void *args)
 {

@@ -17,6 +17,18 @@ enum { OPTION_FIRST = 0x100, OPTION_GLOBAL = 0x1000 };
 extern const struct argp options_argp;
 extern const struct argp_child options_children[];
 
+/* --tag, --source and --receiver, of the commands about one route: their argp has
+ * `route_children`, and a parser that passes on
+ *     state->child_inputs[0] = &args->route; state->child_inputs[1] = args->ctl; */
+struct route_options {
+	const char *tag, *source, *receiver;	/* NULL: not given */
+};
+
+extern const struct argp_child route_children[];
+
+/* The one argument ID: what a parser returns for keys that it does not know. */
+error_t options_id(int key, char *arg, struct argp_state *state, const char **ret_id);
+
 /* Parses a command's arguments; does not return when they are bad (exit code
  * EXIT_USAGE, the reason and usage on standard error) or ask for help. */
 void options_parse(const struct argp *argp, int argc, char **argv, void *args);

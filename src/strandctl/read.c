@@ -32,16 +32,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case 't':
 		args->table = arg;
 		return 0;
-	case ARGP_KEY_ARG:
-		if (args->id)
-			argp_error(state, "give one id");
-		args->id = arg;
-		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "give the id of a strand");
-		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return options_id(key, arg, state, &args->id);
 	}
 }
 
@@ -219,11 +211,7 @@ int command_read(struct ctl *ctl, int argc, char **argv)
 	options_parse(&argp, argc, argv, &args);
 	if (ctl->json)
 		out.json = table_new("strands", true, json_columns, JSON_COLUMNS);
-	ret = ctl_connect_installed(ctl, &e);
-	if (!ret)
-		ret = strands_pin_plans(ctl, &e);
-	if (!ret)
-		ret = catalog_load(&c, ctl, &e);
+	ret = strands_start(ctl, &c, &e);
 	if (!ret)
 		ret = read_all(&args, &c, &out, &e);
 	if (out.json && (!ret || ret == STRAND_ENOENT))

@@ -222,11 +222,7 @@ int command_recent(struct ctl *ctl, int argc, char **argv)
 	int ret;
 
 	options_parse(&argp, argc, argv, &args);
-	ret = ctl_connect_installed(ctl, &e);
-	if (!ret)
-		ret = strands_pin_plans(ctl, &e);
-	if (!ret)
-		ret = catalog_load(&c, ctl, &e);
+	ret = strands_start(ctl, &c, &e);
 	if (!ret)
 		ret = collect(&args, &c, &r, &e);
 	if (!ret)

@@ -128,9 +128,7 @@ static int show(struct ctl *ctl, const struct catalog *c, struct err *e)
  * everything first. */
 static int pin_plans(struct ctl *ctl, struct err *e)
 {
-	int ret = strands_pin_plans(ctl, e);
-
-	return ret ? ret : ctl_exec(ctl, "SET enable_bitmapscan = off; SET enable_sort = off", e);
+	return ctl_exec(ctl, "SET enable_bitmapscan = off; SET enable_sort = off", e);
 }
 
 int command_status(struct ctl *ctl, int argc, char **argv)
@@ -140,11 +138,9 @@ int command_status(struct ctl *ctl, int argc, char **argv)
 	int ret;
 
 	options_parse(&argp, argc, argv, ctl);
-	ret = ctl_connect_installed(ctl, &e);
+	ret = strands_start(ctl, &c, &e);
 	if (!ret)
 		ret = pin_plans(ctl, &e);
-	if (!ret)
-		ret = catalog_load(&c, ctl, &e);
 	if (!ret)
 		ret = show(ctl, &c, &e);
 	catalog_release(&c);

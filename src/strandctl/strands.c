@@ -28,6 +28,15 @@ int strands_pin_plans(struct ctl *ctl, struct err *e)
 			" SET enable_mergejoin = off; SET max_parallel_workers_per_gather = 0", e);
 }
 
+int strands_start(struct ctl *ctl, struct catalog *c, struct err *e)
+{
+	int ret = ctl_connect_installed(ctl, e);
+
+	if (!ret)
+		ret = strands_pin_plans(ctl, e);
+	return ret ? ret : catalog_load(c, ctl, e);
+}
+
 void strands_ids_array(struct buf *out, const char *const *ids, size_t n)
 {
 	array_begin(out);

@@ -24,6 +24,10 @@ void strands_select(struct buf *sql, const struct module_table *t);
  * fractions lack trailing zeros. */
 int strands_compare_times(const char *a, const char *b);
 
+/* How a listing begins: connects, lets no plan read whole tables, loads the
+ * catalog. */
+int strands_start(struct ctl *ctl, struct catalog *c, struct err *e) MUST_CHECK;
+
 /* What a listing's session wants: no plan that reads whole tables. */
 int strands_pin_plans(struct ctl *ctl, struct err *e) MUST_CHECK;
 

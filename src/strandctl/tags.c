@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool holds(const struct json_object *tags, const char *tag)
+#include "conf/conf.h"
+
+bool tags_hold(const struct json_object *tags, const char *tag)
 {
 	for (size_t i = 0; i < json_object_array_length(tags); i++)
 		if (!strcmp(json_object_get_string(json_object_array_get_idx(tags, i)), tag))
@@ -14,7 +16,7 @@ static bool holds(const struct json_object *tags, const char *tag)
 
 void tags_add(struct json_object *tags, const char *tag)
 {
-	if (*tag && !holds(tags, tag))
+	if (*tag && !tags_hold(tags, tag))
 		json_object_array_add(tags, json_object_new_string(tag));
 }
 
@@ -36,7 +38,6 @@ void tags_add_list(struct json_object *tags, const char *list)
 
 bool tag_is_route(const char *tag)
 {
-	static const char *const attributes[] = { "priority:", "timeout:", "original_strand:", "error:" };
 	size_t module = strcspn(tag, ":"), rest;
 
 	if (!module || tag[module] != ':')
@@ -47,8 +48,5 @@ bool tag_is_route(const char *tag)
 	for (const char *p = tag; *p; p++)
 		if (isspace((unsigned char)*p))
 			return false;
-	for (size_t i = 0; i < sizeof(attributes) / sizeof(*attributes); i++)
-		if (!strncmp(tag, attributes[i], strlen(attributes[i])))
-			return false;
-	return true;
+	return !conf_is_attribute(tag, module);
 }

@@ -8,6 +8,9 @@
 
 #define TAGS_JSON_FLAGS (JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)
 
+/* Is this tag in a JSON array of strings? */
+bool tags_hold(const struct json_object *tags, const char *tag);
+
 /* Appends a tag to a JSON array of strings unless it is there. */
 void tags_add(struct json_object *tags, const char *tag);
 

@@ -19,21 +19,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct args *args = state->input;
 
-	switch (key) {
-	case ARGP_KEY_INIT:
-		state->child_inputs[0] = args->ctl;
-		return 0;
-	case ARGP_KEY_ARG:
-		if (args->id)
-			argp_error(state, "give one id");
-		args->id = arg;
-		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "give the id of a strand");
-		return 0;
-	default:
-		return ARGP_ERR_UNKNOWN;
-	}
+	if (key != ARGP_KEY_INIT)
+		return options_id(key, arg, state, &args->id);
+	state->child_inputs[0] = args->ctl;
+	return 0;
 }
 
 static const struct argp argp = {
@@ -150,11 +139,7 @@ int command_trace(struct ctl *ctl, int argc, char **argv)
 	int ret;
 
 	options_parse(&argp, argc, argv, &args);
-	ret = ctl_connect_installed(ctl, &e);
-	if (!ret)
-		ret = strands_pin_plans(ctl, &e);
-	if (!ret)
-		ret = catalog_load(&c, ctl, &e);
+	ret = strands_start(ctl, &c, &e);
 	if (!ret)
 		ret = grow_from(&g, args.id, &e);
 	if (!ret)
