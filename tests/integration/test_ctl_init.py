@@ -1,5 +1,6 @@
 """strandctl init and uninstall: on empty, filled and busy databases."""
 
+import subprocess
 import threading
 import time
 
@@ -43,7 +44,7 @@ def test_init_again_changes_nothing(plain_db):
 
 
 def test_print_needs_no_server_and_psql_takes_it(plain_db):
-    printed = private.subprocess.run([*private.program("strandctl"), "--config", "/nowhere", "init", "--print"],
+    printed = subprocess.run([*private.program("strandctl"), "--config", "/nowhere", "init", "--print"],
                                      capture_output=True, text=True, check=False)
     ok(printed)
     plain_db.psql("-f", "-", stdin=printed.stdout)
@@ -73,7 +74,7 @@ def test_nothing_is_done_for_a_role_or_schema_that_is_not_there(spec_db):
 def test_nothing_is_done_without_a_schema_for_the_tables(plain_db, tmp_path):
     before = catalog(plain_db)
     config = write_config(tmp_path / "c", plain_db, search_path="nosuch")
-    done = private.subprocess.run([*private.program("strandctl"), "--config", config, "init"], capture_output=True,
+    done = subprocess.run([*private.program("strandctl"), "--config", config, "init"], capture_output=True,
                                   text=True, check=False)
     refused(done, 2, "nosuch", "CREATE SCHEMA", "nothing was changed")
     assert catalog(plain_db) == before

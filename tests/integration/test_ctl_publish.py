@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -39,7 +40,7 @@ def test_one_from_arguments(db):
 
 def test_an_id_is_made(db):
     done = ok(publish(db, "--json-row", '{"symbol": "SPX"}', "--set", "kind=a"))
-    assert private.re.fullmatch(r"AD_[0-9a-f]{12}\n", done.stdout)
+    assert re.fullmatch(r"AD_[0-9a-f]{12}\n", done.stdout)
     assert db.execute("SELECT id || E'\\n', symbol, kind, tags FROM AD_strands") == [(done.stdout, "SPX", "a", None)]
 
 
