@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/failpoint.h"
+#include "base/log.h"
 #include "pg/array.h"
 
 /* A claim waits for nothing but a server that is slow to answer. */
@@ -50,18 +51,20 @@ static int send_claim(struct batch *b, struct session *s, const char *ids, struc
 	return ret;
 }
 
-static void note_claimed(struct batch *b, const PGresult *res)
+/* True when the receiver is no more what the statements were built for. */
+static bool note_claimed(struct batch *b, const char *shape, const PGresult *res)
 {
 	for (int i = 0; i < PQntuples(res); i++) {
 		size_t n = strtoul(PQgetvalue(res, i, 0), NULL, 10);
 		if (n >= 1 && n <= b->n)
 			b->states[n - 1] = ITEM_OURS;
 	}
+	return PQntuples(res) && strcmp(PQgetvalue(res, 0, 1), shape) != 0;
 }
 
 /* Fetches all answers of the round trip, so that the pipeline can be left; the
  * first failure is the one that counts. */
-static int fetch_claim(struct batch *b, struct session *s, struct err *e)
+static int fetch_claim(struct batch *b, struct session *s, bool *ret_changed, struct err *e)
 {
 	int64_t deadline = clock_after_ms(CLAIM_TIMEOUT_MS);
 	int first = 0;
@@ -80,7 +83,7 @@ static int fetch_claim(struct batch *b, struct session *s, struct err *e)
 			return first;
 	}
 	if (!first)
-		note_claimed(b, res);
+		*ret_changed = note_claimed(b, s->routes[b->route->index].sql.shape, res);
 	PQclear(res);
 	int ret = conn_fetch_sync(s->conn, deadline, first ? NULL : e);
 	return ret ? ret : first;
@@ -89,6 +92,7 @@ static int fetch_claim(struct batch *b, struct session *s, struct err *e)
 int batch_claim(struct batch *b, struct session *s, struct err *e)
 {
 	struct buf ids = BUF_INIT;
+	bool changed = false;
 	int ret, left;
 
 	for (size_t i = 0; i < b->n; i++)
@@ -103,12 +107,17 @@ int batch_claim(struct batch *b, struct session *s, struct err *e)
 		ret = send_claim(b, s, ids.data, e);
 	buf_release(&ids);
 	if (!ret)
-		ret = fetch_claim(b, s, e);
+		ret = fetch_claim(b, s, &changed, e);
 	if (conn_usable(s->conn)) {
 		left = conn_pipeline_leave(s->conn, ret ? NULL : e);
 		ret = ret ? ret : left;
 	}
 	if (!ret && FAILPOINT("claim.after"))
 		ret = err_set(e, STRAND_ECONN, "failpoint claim.after");
-	return batch_failed(b, STAGE_CLAIM, ret, e);
+	ret = batch_failed(b, STAGE_CLAIM, ret, e);
+	if (ret || !changed)
+		return ret;
+	log_debug("route %s: %s has changed, its statements are built anew", b->route->conf->tag,
+		  b->route->receiver);
+	return batch_failed(b, STAGE_PREPARE, session_renew(s, b->route, clock_after_ms(CLAIM_TIMEOUT_MS), e), e);
 }

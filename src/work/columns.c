@@ -39,7 +39,7 @@ static const char columns_sql[] =
 	"  pg_catalog.quote_literal(pg_catalog.upper(strandd.prefix($1::pg_catalog.regclass))),"
 	"  pg_catalog.quote_literal($1) || '::pg_catalog.regclass',"
 	"  pg_catalog.quote_literal(t.tags::text) || '::text[]',"
-	"  pg_catalog.quote_literal(pg_catalog.to_jsonb(t.tags)::text)"
+	"  pg_catalog.quote_literal(pg_catalog.to_jsonb(t.tags)::text), " COLUMNS_SHAPE("$1::pg_catalog.regclass")
 	" FROM (SELECT coalesce(pg_catalog.array_agg(DISTINCT x.tag), '{}') AS tags FROM strandd.routes() x"
 	"  WHERE x.source = $1::pg_catalog.regclass AND x.detached_at IS NULL) t";
 
@@ -49,7 +49,8 @@ int columns_read(struct columns *ret, const struct route *r, struct conn *c, int
 	const char *values[] = { r->receiver, r->module->name };
 	struct columns cols = { 0 };
 	char **fields[] = { &cols.names, &cols.values, &cols.definitions, &cols.known, &cols.id_prefix,
-			    &cols.receiver_literal, &cols.attached, &cols.attached_json };
+			    &cols.receiver_literal, &cols.attached, &cols.attached_json,
+			    &cols.shape };
 	PGresult *res;
 	bool complete = true;
 	int code = conn_query(c, columns_sql, 2, values, deadline, &res, e);
@@ -79,5 +80,6 @@ void columns_release(struct columns *cols)
 	free(cols->receiver_literal);
 	free(cols->attached);
 	free(cols->attached_json);
+	free(cols->shape);
 	*cols = (struct columns){ 0 };
 }

@@ -7,6 +7,13 @@
 #include "pg/conn.h"
 #include "strand/route.h"
 
+/* Another number after anything about the columns has changed, defaults included: a
+ * column's row in the catalog is then another transaction's.  The server makes the
+ * plan of an INSERT anew by itself, but not its text.  `oid` is the table, as SQL. */
+#define COLUMNS_SHAPE(oid) \
+	"(SELECT pg_catalog.sum(a.attnum * a.xmin::text::pg_catalog.int8)" \
+	" FROM pg_catalog.pg_attribute a WHERE a.attrelid = " oid " AND a.attnum > 0)"
+
 struct columns {
 	char *names;		/* id, module, kind: for INSERT INTO t (...) */
 	char *values;		/* their expressions over handled g and record r */
@@ -16,6 +23,7 @@ struct columns {
 	char *receiver_literal;	/* 'public.dm_strands'::regclass */
 	char *attached;		/* ARRAY of tags attached to the receiving table, for counting the others */
 	char *attached_json;	/* the same as a jsonb array */
+	char *shape;		/* what COLUMNS_SHAPE was */
 };
 
 int columns_read(struct columns *ret, const struct route *r, struct conn *c, int64_t deadline,

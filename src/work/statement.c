@@ -32,15 +32,16 @@ static const char settings_sql[] =
 
 /* The locks are the route's own, so two instances that were told of the same
  * strand neither wait for each other nor write anything.  Of a serial route the
- * whole route is one more lock. */
-static void build_claim(struct buf *b, const struct route *r)
+ * whole route is one more lock.  The receiver's shape comes along, because nothing
+ * else would tell that a default which `settle` holds is another by now. */
+static void build_claim(struct buf *b, const struct route *r, const struct columns *cols)
 {
 	if (r->conf->serial)
 		buf_addf(b, "WITH turn AS MATERIALIZED (SELECT pg_catalog.pg_try_advisory_xact_lock(%lld) AS ours) ",
 			 (long long)r->lock_seed);
-	buf_addf(b, "SELECT u.n FROM pg_catalog.unnest($1::text[]) WITH ORDINALITY AS u(id, n)"
+	buf_addf(b, "SELECT u.n, " COLUMNS_SHAPE("%s") " FROM pg_catalog.unnest($1::text[]) WITH ORDINALITY AS u(id, n)"
 		 " WHERE %spg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended(u.id, %lld))",
-		 r->conf->serial ? "(SELECT t.ours FROM turn t) AND " : "", (long long)r->lock_seed);
+		 cols->receiver_literal, r->conf->serial ? "(SELECT t.ours FROM turn t) AND " : "", (long long)r->lock_seed);
 }
 
 /* Strands of the array that exist, bear the tag, lack a receipt and are no
@@ -139,6 +140,7 @@ void statements_release(struct statements *s)
 	free(s->settle);
 	free(s->fail);
 	free(s->examine);
+	free(s->shape);
 	*s = (struct statements){ 0 };
 }
 
@@ -163,7 +165,7 @@ int statements_build(struct statements *ret, const struct route *r, struct conn 
 	buf_init(&b);
 	buf_adds(&b, settings_sql);
 	s.settings = text_of(&b);
-	build_claim(&b, r);
+	build_claim(&b, r, &cols);
 	s.claim = text_of(&b);
 	build_settle(&b, r, &cols);
 	s.settle = text_of(&b);
@@ -172,6 +174,8 @@ int statements_build(struct statements *ret, const struct route *r, struct conn 
 	build_examine(&b, r);
 	s.examine = text_of(&b);
 	buf_release(&b);
+	s.shape = cols.shape;
+	cols.shape = NULL;
 	columns_release(&cols);
 	if (!s.settings || !s.claim || !s.settle || !s.fail || !s.examine) {
 		statements_release(&s);

@@ -18,8 +18,8 @@ struct statements {
 	 * idle_in_transaction_session_timeout, $5 tag.  SET LOCAL of everything that
 	 * a handler could have overwritten, and of the planner's pins. */
 	char *settings;
-	/* $1 text[] ids.  Answers (n): the positions, from 1, that are ours until
-	 * the transaction ends; none of a serial route while another batch of it
+	/* $1 text[] ids.  Answers (n, shape): the positions, from 1, that are ours
+	 * until the transaction ends, and the receiver's shape now; none of a serial route while another batch of it
 	 * runs.  Waits for nobody, writes nothing. */
 	char *claim;
 	/* $1 text[] ids that are ours, $2 instance.  Calls the handler strand by
@@ -31,6 +31,7 @@ struct statements {
 	/* $1 text[] ids, $2 instance.  Answers (n, bears the tag, its receipt's
 	 * state or NULL or "another's", is history or of a route that is gone) of what a settle left out. */
 	char *examine;
+	char *shape;	/* of the receiver when they were built */
 };
 
 #define STATEMENT_BEGIN "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"

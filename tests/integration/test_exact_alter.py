@@ -4,6 +4,7 @@ import random
 import time
 
 import producers as p
+import service
 
 HANDLER = """
 CREATE OR REPLACE FUNCTION test.changing(strand {type}) RETURNS SETOF jsonb LANGUAGE plpgsql AS $$
@@ -54,3 +55,35 @@ def test_altered_while_strands_flow(db, daemon, wait_until):
     # what they change never looks like a fault of the configuration
     assert "put off (configuration" not in d.log(), d.log()
     print(f"{sent} strands")
+
+
+def test_defaults_and_types_changed_while_strands_flow(db, daemon, wait_until):
+    """What the reply leaves out gets the default of the day, what it holds the
+    column's type of the day: nothing else tells the daemon of either change."""
+    service.function(db, """BEGIN RETURN NEXT jsonb_build_object('odd', '2026-01-01T00:00:00+05:00', 'amount', 1.2345,
+        'symbol', strand->>'id'); END""")
+    db.execute("ALTER TABLE dm_strands ADD COLUMN odd timestamp, ADD COLUMN amount numeric(10,2)")
+    d = daemon([(p.TAG, "AD_strands", "test.h")], {"workers": {"threads": 2, "batch": 10}})
+    d.wait_log("listening")
+    n = 0
+
+    def answer():
+        """Of enough strands that each worker has its turn, the replies' distinct values."""
+        nonlocal n
+        n += 1
+        service.publish_many(db, "ad_strands", f"AD_{n}_", 60, [p.TAG])
+        wait_until(lambda: db.value("SELECT count(*) FROM dm_receipts") == 60 * n)
+        return db.execute("SELECT DISTINCT regime, odd::text, amount::text FROM dm_strands WHERE symbol LIKE %s", (f"AD_{n}\\_%",))
+
+    db.execute("SET TimeZone = 'UTC'")
+    assert answer() == [(None, "2026-01-01 00:00:00", "1.23")]
+    for change, expected in (
+            ("ALTER COLUMN regime SET DEFAULT 'one'", ("one", "2026-01-01 00:00:00", "1.23")),
+            ("ALTER COLUMN regime SET DEFAULT 'two'", ("two", "2026-01-01 00:00:00", "1.23")),
+            ("ALTER COLUMN odd TYPE timestamptz", ("two", "2025-12-31 19:00:00+00", "1.23")),
+            ("ALTER COLUMN amount TYPE numeric(12,4)", ("two", "2025-12-31 19:00:00+00", "1.2345")),
+            ("ALTER COLUMN regime DROP DEFAULT", (None, "2025-12-31 19:00:00+00", "1.2345"))):
+        db.execute(f"ALTER TABLE dm_strands {change}")
+        assert answer() == [expected], change
+    assert db.value("SELECT count(*) FROM dm_receipts WHERE state <> 'done'") == 0
+    assert d.metrics()['strandd_rollbacks_total{tag="dm:evaluate_plan",source="AD_strands"}'] == 0
