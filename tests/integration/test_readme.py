@@ -44,3 +44,10 @@ def test_the_commands_in_order(reader):
                       " http://localhost/metrics | grep settled_total\n")
     for tag in ("dm:evaluate_plan", "risk:assess"):
         assert re.search(rf"{tag} +\w+_strands +done", said), said
+
+
+def test_poolers_mode_is_told():
+    """It cannot be detected, so each place that an operator reads says it."""
+    for name in ("README.md", "man/strandd.8", "ARCHITECTURE.md"):
+        text = " ".join((private.REPO / name).read_text(encoding="utf-8").split())
+        assert re.search(r"pooler in session mode|session mode only", text) and "transaction mode" in text, name
