@@ -1,6 +1,6 @@
--- Functions.  Those of a hot path are written so that PostgreSQL can inline
--- them: no SET clause, every name and operator qualified.  All others run under
--- a pinned search_path.
+-- Functions: this file and those up to 29.  Those of a hot path are written so
+-- that PostgreSQL can inline them: no SET clause, every name and operator
+-- qualified.  All others run under a pinned search_path.
 
 -- step: function receipt_key
 -- The key under which a receipt holds a strand's id: an id that fits its own
