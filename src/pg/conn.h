@@ -30,8 +30,9 @@ struct conn_target {
 
 struct conn;
 
-/* Connects, to the first primary of several hosts, and pins the session (isolation, search_path, jit, formats, time
- * zone, timeouts, synchronous_commit, keepalives).  `stop_fd` (-1: none) is
+/* Connects, to the first primary of several hosts, and pins the session (isolation,
+ * search_path, jit, plans, formats, time zone, timeouts, synchronous_commit,
+ * keepalives).  `stop_fd` (-1: none) is
  * watched by every wait of this connection.  The error text names host,
  * database and user, never the password.  STRAND_ECONN, STRAND_ETIMEOUT,
  * STRAND_ESTOPPED, STRAND_ENOMEM. */

@@ -5,13 +5,14 @@
  * route and id) that drops what is already queued or running.  Bounded: a full
  * queue refuses, and the caller marks the route for scanning.
  *
- * Who may call: queue_offer, queue_nudge any thread; queue_take, queue_finish, queue_forget,
- * queue_return worker threads, a delivery only by the worker that took it;
- * queue_new, queue_free the main thread, with no other thread inside.  Every caller is a
- * registered liburcu reader, the main thread too, and not inside a read-side
- * section.
- * No call blocks except queue_wait, which takes a deadline; when more than 4 MiB of finished deliveries wait for their grace period,
- * queue_finish waits with them, some milliseconds, so that memory is bounded.
+ * Who may call: queue_offer and queue_nudge any thread; queue_take, queue_finish,
+ * queue_forget and queue_return worker threads, a delivery only by the worker that
+ * took it; the epochs and queue_has_room the scanner; queue_new and queue_free the
+ * main thread, with no other thread inside.  Every caller is a registered liburcu
+ * reader, the main thread too, and not inside a read-side section.
+ * No call blocks except queue_wait, which takes a deadline; when more than 4 MiB of
+ * finished deliveries wait for their grace period, queue_finish waits with them,
+ * some milliseconds, so that memory is bounded.
  */
 #ifndef STRANDD_QUEUE_QUEUE_H
 #define STRANDD_QUEUE_QUEUE_H

@@ -28,7 +28,7 @@ static const struct metric_row {
 	[METRIC_BATCHES] = { "batches", true, "Batches committed." },
 	[METRIC_ROLLBACKS] = { "rollbacks", true, "Batches rolled back." },
 	[METRIC_CONTENDED] = { "contended", true, "Deliveries left to another instance." },
-	[METRIC_PUT_OFF] = { "put_off", true, "Deliveries put off, to be tried again: an outage, a lost race, a lack of resources." },
+	[METRIC_PUT_OFF] = { "put_off", true, "Deliveries put off: an outage, a lost race, no resources." },
 	[METRIC_SCAN_PASSES] = { "scan_passes", true, "Passes of the scanner." },
 	[METRIC_SCAN_ROWS] = { "scan_rows", true, "Rows read by passes of the scanner." },
 	[METRIC_SCAN_FOUND] = { "scan_found", true, "Hints found by passes of the scanner." },
