@@ -315,14 +315,18 @@ def test_scanner_terminated(db, daemon, wait_until):
 
 @pytest.mark.sanitize
 @pytest.mark.parametrize("limits", [{"limit": 1}, {"limit": 3}, {"limit": 50, "bytes": 1024}])
-def test_overflow(db, daemon, wait_until, limits):
-    d = daemon(AD, {"queue": limits, "scan": {"interval_ms": 3600000, "page": 7}, "workers": {"batch": 5}})
+def test_overflow(db, daemon, wait_until, limits, tmp_path):
+    hold = tmp_path / "hold"
+    hold.touch()
+    d = daemon(AD, {"queue": limits, "scan": {"interval_ms": 3600000, "page": 7}, "workers": {"batch": 5}},
+               failpoints=f"worker.take=hold:{hold}")
     for n in range(5):
         bulk(db, f"AD_{n}_", 60)
     insert(db, "AD_" + "x" * 1500)	# longer than all ids may take
     insert(db, "AD_" + "x" * 7000)
+    wait_until(lambda: metric(d, "overflows_total") > 0)
+    hold.unlink()
     wait_until(lambda: done(db, "") == 302, 20)
-    assert metric(d, "overflows_total") > 0
     once_each(db, 302)
 
 
