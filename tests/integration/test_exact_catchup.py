@@ -320,6 +320,7 @@ def test_overflow(db, daemon, wait_until, limits, tmp_path):
     hold.touch()
     d = daemon(AD, {"queue": limits, "scan": {"interval_ms": 3600000, "page": 7}, "workers": {"batch": 5}},
                failpoints=f"worker.take=hold:{hold}")
+    d.wait_log("listening")
     for n in range(5):
         bulk(db, f"AD_{n}_", 60)
     insert(db, "AD_" + "x" * 1500)	# longer than all ids may take
