@@ -26,6 +26,10 @@ struct batch {
 	size_t n;
 	struct delivery **items;	/* owned by the batch until batch_end */
 	enum item_state *states;
+	/* Called with `arg` when the claim is on its way, to do something useful while
+	 * the server is at work; may be NULL. */
+	void (*meanwhile)(void *arg);
+	void *arg;
 	uint64_t replies, unrouted;	/* of the running transaction */
 	bool committed;			/* the last transaction stands */
 	enum fault fault;		/* why it failed, and where */

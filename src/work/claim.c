@@ -106,6 +106,8 @@ int batch_claim(struct batch *b, struct session *s, struct err *e)
 	if (!ret)
 		ret = send_claim(b, s, ids.data, e);
 	buf_release(&ids);
+	if (!ret && b->meanwhile)
+		b->meanwhile(b->arg);
 	if (!ret)
 		ret = fetch_claim(b, s, &changed, e);
 	if (conn_usable(s->conn)) {

@@ -11,7 +11,7 @@
  * column's row in the catalog is then another transaction's.  The server makes the
  * plan of an INSERT anew by itself, but not its text.  `oid` is the table, as SQL. */
 #define COLUMNS_SHAPE(oid) \
-	"(SELECT pg_catalog.sum(a.attnum * a.xmin::text::pg_catalog.int8)" \
+	"(SELECT pg_catalog.sum(a.attnum * a.xmin::text::pg_catalog.int8)::text" \
 	" FROM pg_catalog.pg_attribute a WHERE a.attrelid = " oid " AND a.attnum > 0)"
 
 struct columns {

@@ -28,17 +28,18 @@ int worker_init(struct worker *w, const struct context *x, struct again *again, 
 		.max_lifetime_ms = conf->db_max_lifetime_ms,
 		.stop_fd = x->stop->now.fd,
 	};
-	w->items = calloc((size_t)conf->workers_batch, sizeof(*w->items));
+	for (int i = 0; i < 2; i++)
+		w->items[i] = calloc((size_t)conf->workers_batch, sizeof(*w->items[i]));
 	w->trouble = calloc(x->routes->n, sizeof(*w->trouble));
-	return w->items && w->trouble ? 0 : STRAND_ENOMEM;
+	return w->items[0] && w->items[1] && w->trouble ? 0 : STRAND_ENOMEM;
 }
 
 void worker_release(struct worker *w)
 {
-	free(w->items);
+	free(w->items[0]);
+	free(w->items[1]);
 	free(w->trouble);
-	w->items = NULL;
-	w->trouble = NULL;
+	*w = (struct worker){ 0 };
 }
 
 /* Interruptible by the first SIGTERM. */
@@ -88,6 +89,19 @@ static void batch_end(struct worker *w, struct batch *b, bool ran)
 	count(x, METRIC_ROLLBACKS, route, !ran && !b->committed);
 	count(x, METRIC_REPLIES, route, b->committed ? b->replies : 0);
 	count(x, METRIC_UNROUTED_TAGS, route, b->committed ? b->unrouted : 0);
+}
+
+/* The last batch is ended while the server is at work on the next one's claim: with
+ * few workers its bookkeeping would keep a processor from the server. */
+static void end_last(void *arg)
+{
+	struct worker *w = arg;
+
+	if (!w->last.n)
+		return;
+	batch_end(w, &w->last, true);
+	free(w->last.states);
+	w->last.n = 0;
 }
 
 /* Is a strand of the batch to blame?  A race or a lack of resources is, the first
@@ -182,7 +196,8 @@ static void work_on(struct worker *w, unsigned route, struct delivery **items, s
 {
 	const struct context *x = w->context;
 	struct batch b = { .context = x, .route = &x->routes->routes[route], .n = n,
-			   .items = items, .states = calloc(n, sizeof(*b.states)) };
+			   .items = items, .states = calloc(n, sizeof(*b.states)),
+			   .meanwhile = end_last, .arg = w };
 	struct session *s = NULL;
 	struct err e = { 0 };
 	int ret = b.states ? connpool_get(&w->pool, 0, &s, &e) : err_set(&e, STRAND_ENOMEM, "out of memory");
@@ -200,30 +215,35 @@ static void work_on(struct worker *w, unsigned route, struct delivery **items, s
 		clean_up(w, &b, s, ret, &e);
 	else
 		tell_success(w, &b);
-	batch_end(w, &b, !ret);
+	end_last(w);
+	if (!ret) {
+		w->last = b;
+		return;
+	}
+	batch_end(w, &b, false);
 	free(b.states);
 }
 
 /* A strand whose handling cost a connection may cost the next one too, so it goes
  * without others. */
-static void work(struct worker *w, unsigned route, size_t n)
+static void work(struct worker *w, unsigned route, struct delivery **items, size_t n)
 {
 	size_t together = 0;
 
 	for (size_t i = 0; i < n; i++) {
-		struct delivery *d = w->items[i];
+		struct delivery *d = items[i];
 		if (!d->alone) {
-			w->items[i] = w->items[together];
-			w->items[together++] = d;
+			items[i] = items[together];
+			items[together++] = d;
 		}
 	}
 	if (together)
-		work_on(w, route, w->items, together);
+		work_on(w, route, items, together);
 	for (size_t i = together; i < n; i++) {
 		if (stop_level(w->context->stop) == STOP_NONE)
-			work_on(w, route, &w->items[i], 1);
+			work_on(w, route, &items[i], 1);
 		else
-			queue_return(w->context->queue, w->items[i]);
+			queue_return(w->context->queue, items[i]);
 	}
 }
 
@@ -245,17 +265,20 @@ void worker_run(void *arg)
 		if (FAILPOINT("worker.take"))
 			continue;
 		again_return_due(w->again, x->queue, clock_now());
-		n = queue_take(x->queue, w->items, (size_t)x->conf->workers_batch, &route);
+		w->in_hand = !w->in_hand;
+		n = queue_take(x->queue, w->items[w->in_hand], (size_t)x->conf->workers_batch, &route);
 		if (n) {
 			/* What is put off must not wait until we have time again. */
 			if (again_next(w->again) != INT64_MAX)
 				queue_nudge(x->queue);
-			work(w, route, n);
+			work(w, route, w->items[w->in_hand], n);
 			queue_leave(x->queue, route);
 			continue;
 		}
+		end_last(w);
 		connpool_tidy(&w->pool, clock_now());
 		(void)!queue_wait(x->queue, w->number, wake_at(w), x->stop->drain.fd);
 	}
+	end_last(w);
 	connpool_release(&w->pool);
 }

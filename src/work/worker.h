@@ -9,6 +9,7 @@
 #include "base/outage.h"
 #include "strand/context.h"
 #include "work/again.h"
+#include "work/batch.h"
 #include "work/connpool.h"
 
 struct worker {
@@ -16,7 +17,9 @@ struct worker {
 	unsigned number;		/* 0..threads-1 */
 	struct connpool pool;
 	struct again *again;		/* borrowed; all workers' */
-	struct delivery **items;	/* room for one batch */
+	struct delivery **items[2];	/* room for a batch each: the one in hand, the last one */
+	unsigned in_hand;		/* which of the two */
+	struct batch last;		/* committed, still to be ended; n 0: none */
 	struct outage outage;
 	struct outage *trouble;		/* per route: batches put off in a row */
 };
