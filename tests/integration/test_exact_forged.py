@@ -14,6 +14,7 @@ def count(d, name):
 @pytest.mark.sanitize
 def test_forged_notifications_run_nothing(db, daemon, wait_until):
     d = daemon([(TAG, "AD_strands", "test.record")], {"scan": {"interval_ms": 100}})
+    d.wait_log("listening")
     db.execute("""INSERT INTO AD_strands (id, tags) VALUES ('untagged', '[]'), ('none', NULL), ('null', 'null'),
         ('string', '"dm:evaluate_plan"'), ('object', '{"dm:evaluate_plan": 1}'), ('nested', '[["dm:evaluate_plan"]]'),
         ('other', '["trader:execute_plan", "DM:EVALUATE_PLAN", "dm:evaluate_plan "]')""")
