@@ -102,6 +102,9 @@ static void end_last(void *arg)
 	batch_end(w, &w->last, true);
 	free(w->last.states);
 	w->last.n = 0;
+	/* What it put off must not wait until this worker has time again. */
+	if (again_next(w->again) != INT64_MAX)
+		queue_nudge(w->context->queue);
 }
 
 /* Is a strand of the batch to blame?  A race or a lack of resources is, the first
@@ -203,6 +206,7 @@ static void work_on(struct worker *w, unsigned route, struct delivery **items, s
 	int ret = b.states ? connpool_get(&w->pool, 0, &s, &e) : err_set(&e, STRAND_ENOMEM, "out of memory");
 
 	if (ret) {
+		end_last(w);	/* before its items' room is used again */
 		for (size_t i = 0; i < n; i++)
 			put_off(w, items[i], AGAIN_CAP_MS);
 		free(b.states);

@@ -404,6 +404,27 @@ def test_old_connections_are_renewed_while_strands_flow(db, daemon, wait_until):
     assert "warning" not in d.log()
 
 
+@pytest.mark.sanitize
+def test_renewal_is_refused_while_strands_flow(db, daemon, wait_until):
+    """A worker whose next batch finds no connection still ends the one before, once."""
+    db.execute("ALTER FUNCTION test.slow(jsonb) COST 1")
+    service.publish_many(db, "ad_strands", "AD_", 1600, [TAG], timeframe="0.005")
+    d = daemon([(TAG, "AD_strands", "test.slow")],
+               conf={"workers": {"batch": 5}, **database(max_lifetime_ms=1000)})
+    wait_until(lambda: service.count_receipts(db, "dm", TAG) > 0)
+    db.cluster.admin(f"ALTER ROLE {private.SERVICE} CONNECTION LIMIT 0")
+    try:
+        d.wait_log("too many connections for role")
+        time.sleep(2)
+    finally:
+        db.cluster.admin(f"ALTER ROLE {private.SERVICE} CONNECTION LIMIT -1")
+    wait_until(lambda: service.count_receipts(db, "dm", TAG) == 1600, timeout=60)
+    assert set(service.calls(db).values()) == {1}
+    labels = '{tag="dm:evaluate_plan",source="AD_strands"}'
+    wait_until(lambda: d.metrics()["strandd_settled_total" + labels] == 1600)
+    wait_until(lambda: d.metrics()["strandd_in_flight" + labels] == 0)
+
+
 # --- a full disk
 
 
