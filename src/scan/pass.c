@@ -192,8 +192,8 @@ int pass_record_position(struct scanner *s, unsigned route, struct err *e)
 {
 	struct scan_route *sr = &s->routes[route];
 	const struct route *r = &s->context->routes->routes[route];
-	char position[24], before[24];
-	const char *values[] = { position, before };
+	char position[24], before[24], attached[24];
+	const char *values[] = { position, before, attached };
 	struct buf sql = BUF_INIT;
 	PGresult *res;
 	int ret;
@@ -204,15 +204,18 @@ int pass_record_position(struct scanner *s, unsigned route, struct err *e)
 		return 0;
 	snprintf(position, sizeof(position), "%" PRIu64, sr->settled);
 	snprintf(before, sizeof(before), "%" PRIu64, sr->position);
+	snprintf(attached, sizeof(attached), "%" PRId64, sr->attached_at);
 	buf_init(&sql);
-	/* Only from the value that this thread knows: another one was set by an
-	 * operator, or by another instance, and is read by the next pass.  A row that
-	 * somebody holds is for the next time. */
+	/* Only from the value, and in the attachment, that this thread knows: another
+	 * one was set by an operator, or by another instance, and is read by the next
+	 * pass.  A row that somebody holds is for the next time. */
 	buf_addf(&sql, "UPDATE %s u SET position = $1::pg_catalog.xid8 WHERE u.route = (SELECT l.route FROM %s l"
-		 " WHERE %s AND l.position = $2::pg_catalog.xid8 FOR NO KEY UPDATE SKIP LOCKED)",
+		 " WHERE %s AND l.position = $2::pg_catalog.xid8"
+		 " AND (extract(epoch FROM l.attached_at) * 1000000)::bigint = $3::bigint"
+		 " FOR NO KEY UPDATE SKIP LOCKED)",
 		 r->routes, r->routes, r->where);
 	ret = sql.failed ? err_set(e, STRAND_ENOMEM, "out of memory")
-		: conn_query(s->conn, sql.data, 2, values, clock_after_ms(RECORD_TIMEOUT_MS), &res, e);
+		: conn_query(s->conn, sql.data, 3, values, clock_after_ms(RECORD_TIMEOUT_MS), &res, e);
 	buf_release(&sql);
 	if (ret)
 		return ret;
