@@ -53,8 +53,8 @@ DECLARE
 	newest integer;
 BEGIN
 	SELECT max(version) INTO newest FROM strandd.version;
-	IF newest OPERATOR(pg_catalog.>) 1 THEN
-		RAISE EXCEPTION 'this database holds version % of strandd''s SQL, these files are version 1', newest
+	IF newest OPERATOR(pg_catalog.>) 2 THEN
+		RAISE EXCEPTION 'this database holds version % of strandd''s SQL, these files are version 2', newest
 			USING ERRCODE = 'object_not_in_prerequisite_state',
 			HINT = 'Install with the newer package.';
 	END IF;

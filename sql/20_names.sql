@@ -15,6 +15,15 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
 	END
 $$;
 
+-- step: function lock_seed
+-- What a route's advisory locks on strands are hashed with: whoever writes a
+-- receipt holds pg_advisory_xact_lock(hashtextextended(<strand id>, <seed>)), and
+-- only tries for it.
+CREATE OR REPLACE FUNCTION strandd.lock_seed(receipts regclass, route integer) RETURNS bigint
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+	SELECT hashtextextended(format('strandd %s %s', $1::oid, $2), 0)
+$$;
+
 -- step: function channel
 CREATE OR REPLACE FUNCTION strandd.channel(tag text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
@@ -207,13 +216,23 @@ BEGIN
 END
 $$;
 
+-- step: an older version of routes, which returned fewer columns
+DO $$
+BEGIN
+	IF EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.oid = pg_catalog.to_regprocedure('strandd.routes()')
+			AND ('suspended_at' = ANY (p.proargnames)) IS NOT TRUE) THEN
+		DROP FUNCTION strandd.routes();
+	END IF;
+END
+$$;
+
 -- step: function routes
 -- All routes of all receiving modules of this database.
 CREATE OR REPLACE FUNCTION strandd.routes() RETURNS TABLE (
 	receiver regclass, routes regclass, receipts regclass, route integer,
 	source regclass, tag text, channel text, attached_at timestamptz,
 	detached_at timestamptz, history pg_snapshot, "position" xid8,
-	database_identifier text)
+	database_identifier text, suspended_at timestamptz, suspended_error text)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	m record;
@@ -224,7 +243,7 @@ BEGIN
 			JOIN pg_class p ON p.oid = r.receipts
 			ORDER BY r.receiver::oid LOOP
 		RETURN QUERY EXECUTE format('SELECT $1, $2, $3, r.route, r.source, r.tag, r.channel,'
-			' r.attached_at, r.detached_at, r.history, r.position, r.database_identifier'
+			' r.attached_at, r.detached_at, r.history, r.position, r.database_identifier, r.suspended_at, r.suspended_error'
 			' FROM %s r ORDER BY r.route', strandd.qualified(m.routes))
 			USING m.receiver, m.routes, m.receipts;
 	END LOOP;

@@ -86,6 +86,21 @@ BEGIN
 END
 $$;
 
+-- step: function upgrade_side_tables
+-- Adds what an older version's routes and receipts lack; nothing is rewritten.
+CREATE OR REPLACE FUNCTION strandd.upgrade_side_tables(routes regclass, receipts regclass) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF strandd.columns_of(routes) LIKE '% position xid8, database_identifier text' THEN
+		EXECUTE format('ALTER TABLE %s ADD COLUMN suspended_at timestamptz,'
+			' ADD COLUMN suspended_error text, ADD COLUMN suspended_sqlstate text', strandd.qualified(routes));
+	END IF;
+	IF strandd.columns_of(receipts) LIKE '% started_at timestamp with time zone, finished_at timestamp with time zone' THEN
+		EXECUTE format('ALTER TABLE %s ADD COLUMN long_id text', strandd.qualified(receipts));
+	END IF;
+END
+$$;
+
 -- step: function register_receiver
 -- Checks a receiver's routes and receipts and puts them down in
 -- strandd.receivers; false where it has neither.  One without the other is no
@@ -98,12 +113,14 @@ DECLARE
 	other regclass;
 BEGIN
 	side := strandd.side_tables(tbl);
+	PERFORM strandd.upgrade_side_tables(side.routes, side.receipts);
 	IF strandd.columns_of(side.routes) <> 'route integer, source regclass, tag text, channel text,'
 			' attached_at timestamp with time zone, detached_at timestamp with time zone, history pg_snapshot,'
-			' history_position_xact xid8, history_position_hash bigint, position xid8, database_identifier text'
+			' history_position_xact xid8, history_position_hash bigint, position xid8, database_identifier text,'
+			' suspended_at timestamp with time zone, suspended_error text, suspended_sqlstate text'
 	   OR strandd.columns_of(side.receipts) <> 'route integer, strand_id text, state text, attempt integer,'
 			' due_at timestamp with time zone, instance bigint, error text, sqlstate text, reply_ids text[],'
-			' marked boolean, started_at timestamp with time zone, finished_at timestamp with time zone' THEN
+			' marked boolean, started_at timestamp with time zone, finished_at timestamp with time zone, long_id text' THEN
 		RAISE EXCEPTION '% or % exists and is not a table that strandd made', side.routes_name, side.receipts_name
 			USING ERRCODE = 'duplicate_table', HINT = format('Rename it: the module of %s needs the name.', strandd.qualified(tbl));
 	END IF;
@@ -141,11 +158,13 @@ $$;
 -- step: function prepare_receiver
 -- Makes a table one that a module owns: its routes and receipts beside it.
 -- No foreign key between them: it would lock the route's one row in every
--- settling transaction.  strand_id is COLLATE "C" for speed and exactness.
+-- settling transaction.  strand_id is COLLATE "C" for speed and exactness;
+-- long_id is the strand's id where strand_id is its hash and it will be asked for.
 CREATE OR REPLACE FUNCTION strandd.prepare_receiver(tbl regclass) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	side record;
+	side  record;
+	index record;
 BEGIN
 	PERFORM strandd.check_table(tbl);
 	PERFORM strandd.lock_installation();
@@ -160,17 +179,19 @@ BEGIN
 		' attached_at timestamptz NOT NULL DEFAULT now(), detached_at timestamptz,'
 		' history pg_snapshot, history_position_xact xid8, history_position_hash bigint,'
 		' position xid8 NOT NULL DEFAULT %L, database_identifier text NOT NULL,'
+		' suspended_at timestamptz, suspended_error text, suspended_sqlstate text,'
 		' UNIQUE (source, tag))', side.routes_name, '0');
 	EXECUTE format('CREATE TABLE %s ('
 		' route integer NOT NULL, strand_id text COLLATE "C" NOT NULL,'
 		' state text NOT NULL CHECK (state IN (''running'', ''done'', ''retry'', ''failed'', ''expired'', ''withdrawn'', ''skipped'')),'
 		' attempt integer NOT NULL DEFAULT 1, due_at timestamptz, instance bigint,'
 		' error text, sqlstate text, reply_ids text[], marked boolean NOT NULL DEFAULT false,'
-		' started_at timestamptz, finished_at timestamptz,'
+		' started_at timestamptz, finished_at timestamptz, long_id text,'
 		' PRIMARY KEY (route, strand_id))', side.receipts_name);
-	EXECUTE format('CREATE INDEX %I ON %s (due_at) WHERE state IN (''running'', ''retry'')',
-		strandd.prefix(tbl) || '_receipts_due', side.receipts_name);
 	PERFORM strandd.register_receiver(tbl);
+	FOR index IN SELECT w.* FROM strandd.wanted_indexes(side.receipts_name::regclass) w LOOP
+		EXECUTE format('CREATE INDEX %I ON %s USING %s', index.name, side.receipts_name, index.definition);
+	END LOOP;
 END
 $$;
 
@@ -196,21 +217,31 @@ END
 $$;
 
 -- step: function wanted_indexes
+-- Of a module's table, or of a receiver's receipts: those of receipts are partial,
+-- so that an ordinary `done` receipt costs its primary key alone.
 CREATE OR REPLACE FUNCTION strandd.wanted_indexes(tbl regclass) RETURNS TABLE (name text, definition text, exact boolean)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-	SELECT format(w.pattern, c.relname), w.definition, w.exact
-	  FROM pg_class c, (VALUES
-		-- Not (xact_id, id): an id of 2,690 bytes that does not compress fits
-		-- the primary key and would not fit that index.
-		(1, 'idx_%s_xact_id', 'btree (xact_id, hashtextextended(id, (0)::bigint))', true),
-		(2, 'idx_%s_xact_id_high', 'btree (xact_id, hashtextextended(id, (0)::bigint)) WHERE (tags @> ''["priority:high"]''::jsonb)', true),
-		-- fastupdate = off: a flush of the pending list stalls a whole batch.
-		(3, 'idx_%s_tags', 'gin (tags) WITH (fastupdate=off)', false),
-		(4, 'idx_%s_created_at', 'btree (created_at DESC)', false)) AS w (n, pattern, definition, exact)
-	 WHERE c.oid = tbl
-	   AND (w.n <> 4 OR EXISTS (SELECT FROM pg_attribute a
-		 WHERE a.attrelid = tbl AND a.attname = 'created_at' AND NOT a.attisdropped))
-	 ORDER BY w.n
+	SELECT u.name, u.definition, u.exact
+	  FROM (SELECT w.n, format(w.pattern, c.relname), w.definition, w.exact
+		  FROM pg_class c, (VALUES
+			-- Not (xact_id, id): an id of 2,690 bytes that does not compress fits
+			-- the primary key and would not fit that index.
+			(1, 'idx_%s_xact_id', 'btree (xact_id, hashtextextended(id, (0)::bigint))', true),
+			(2, 'idx_%s_xact_id_high', 'btree (xact_id, hashtextextended(id, (0)::bigint)) WHERE (tags @> ''["priority:high"]''::jsonb)', true),
+			-- fastupdate = off: a flush of the pending list stalls a whole batch.
+			(3, 'idx_%s_tags', 'gin (tags) WITH (fastupdate=off)', false),
+			(4, 'idx_%s_created_at', 'btree (created_at DESC)', false)) AS w (n, pattern, definition, exact)
+		 WHERE c.oid = tbl AND NOT EXISTS (SELECT FROM strandd.receivers r WHERE r.receipts = tbl)
+		   AND (w.n <> 4 OR EXISTS (SELECT FROM pg_attribute a
+			 WHERE a.attrelid = tbl AND a.attname = 'created_at' AND NOT a.attisdropped))
+		UNION ALL
+		SELECT w.n, format(w.pattern, c.relname), w.definition, true
+		  FROM strandd.receivers r JOIN pg_class c ON c.oid = r.receipts, (VALUES
+			(1, '%s_due', 'btree (route, due_at) WHERE (state = ANY (ARRAY[''running''::text, ''retry''::text]))'),
+			(2, '%s_failed', 'btree (route, finished_at) WHERE (state = ANY (ARRAY[''failed''::text, ''expired''::text]))'),
+			(3, '%s_unmarked', 'btree (route) WHERE ((state = ANY (ARRAY[''failed''::text, ''expired''::text])) AND (NOT marked))')) AS w (n, pattern, definition)
+		 WHERE r.receipts = tbl) AS u (n, name, definition, exact)
+	 ORDER BY u.n
 $$;
 
 -- step: function index_statements

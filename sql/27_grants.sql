@@ -26,7 +26,7 @@ BEGIN
 	EXECUTE format('GRANT USAGE ON SEQUENCE strandd.instance_seq TO %I', role);
 	FOR r IN SELECT p.oid::regprocedure::text AS called FROM pg_proc p
 			WHERE p.pronamespace = 'strandd'::regnamespace
-			AND p.proname IN ('receipt_key', 'channel', 'new_id', 'unrouted_tags', 'qualified', 'prefix', 'routes',
+			AND p.proname IN ('receipt_key', 'lock_seed', 'channel', 'new_id', 'unrouted_tags', 'qualified', 'prefix', 'routes',
 				'database_identifier', 'refuse_reply', 'update_strand', 'tags_after_update') LOOP
 		EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', r.called, role);
 	END LOOP;
@@ -34,8 +34,12 @@ BEGIN
 			WHERE c.oid IN (SELECT s.source FROM strandd.sources s UNION SELECT v.receiver FROM strandd.receivers v) LOOP
 		EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', r.nspname, role);
 	END LOOP;
-	FOR r IN SELECT strandd.qualified(c.oid) AS tbl FROM strandd.sources s JOIN pg_class c ON c.oid = s.source LOOP
-		EXECUTE format('GRANT SELECT ON %s TO %I', r.tbl, role);
+	-- What failed or expired is marked on the strand itself.
+	FOR r IN SELECT strandd.qualified(c.oid) AS tbl,
+			(SELECT string_agg(quote_ident(a.attname), ', ') FROM pg_attribute a WHERE a.attrelid = c.oid
+				AND a.attname IN ('tags', 'updated_at') AND NOT a.attisdropped) AS marked
+			FROM strandd.sources s JOIN pg_class c ON c.oid = s.source LOOP
+		EXECUTE format('GRANT SELECT, UPDATE (%s) ON %s TO %I', r.marked, r.tbl, role);
 	END LOOP;
 	FOR r IN SELECT strandd.qualified(c.oid) AS tbl, strandd.qualified(v.receipts) AS receipts, strandd.qualified(v.routes) AS routes
 			FROM strandd.receivers v JOIN pg_class c ON c.oid = v.receiver LOOP

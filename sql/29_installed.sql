@@ -4,4 +4,4 @@
 REVOKE ALL ON ALL ROUTINES IN SCHEMA strandd FROM PUBLIC;
 
 -- step: installed
-INSERT INTO strandd.version (version) VALUES (1) ON CONFLICT DO NOTHING;
+INSERT INTO strandd.version (version) VALUES (2) ON CONFLICT DO NOTHING;

@@ -104,6 +104,11 @@ BEGIN
 END
 $$;
 
+-- step: indexes of receipts that an older version made
+SELECT s.statement
+  FROM strandd.receivers r, strandd.index_statements(r.receipts) AS s (statement)
+\gexec
+
 -- step: indexes
 SELECT s.statement
   FROM pg_catalog.unnest(ARRAY['ad_strands', 'dm_strands', 'tr_strands']) AS t (name),

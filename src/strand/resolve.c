@@ -7,7 +7,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 
-#define SCHEMA_VERSION "1"
+#define SCHEMA_VERSION "2"
 #define RESOLVE_TIMEOUT_MS 30000
 
 #define NAME_OF(oid) \
@@ -33,7 +33,7 @@ static const char near_tables_sql[] =
 	"   AND c.relname LIKE '%\\_strands' ORDER BY c.relname LIMIT 8";
 
 static const char route_sql[] =
-	"SELECT r.route, pg_catalog.hashtextextended(pg_catalog.format('strandd %%s %%s', %s, r.route), 0),"
+	"SELECT r.route, strandd.lock_seed(%s::pg_catalog.regclass, r.route),"
 	"       pg_catalog.quote_literal(pg_catalog.jsonb_build_array($2::text)::text),"
 	"       pg_catalog.format('l.route = %%s AND l.tag = %%L AND l.source = %%s::pg_catalog.oid AND l.detached_at IS NULL',"
 	"         r.route, r.tag, r.source::pg_catalog.oid)"

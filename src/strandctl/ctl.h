@@ -22,7 +22,7 @@
 #include "pg/conn.h"
 
 /* The schema version that this program installs and understands. */
-#define CTL_SCHEMA_VERSION 1
+#define CTL_SCHEMA_VERSION 2
 
 struct ctl {
 	const char *config;		/* --config, or the default file */

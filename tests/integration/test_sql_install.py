@@ -204,3 +204,24 @@ def test_an_unfinished_init_is_completed_by_the_next(plain_db):
     plain_db.install(INSTALL_FILES[:-2])
     plain_db.install()
     assert plain_db.value("SELECT count(*) FROM strandd.routes()") == 5
+
+
+def test_the_first_version_is_upgraded(db):
+    """Its routes and receipts get what they lack, and nothing of them is rewritten."""
+    before = catalog(db)
+    number = db.value("SELECT route FROM dm_routes WHERE tag = 'dm:evaluate_plan'")
+    db.execute("INSERT INTO dm_receipts (route, strand_id, state) VALUES (%s, 'a', 'done')", (number,))
+    for prefix in ("ad", "dm", "tr"):
+        db.execute(f"ALTER TABLE {prefix}_routes DROP COLUMN suspended_at, DROP COLUMN suspended_error, DROP COLUMN suspended_sqlstate;"
+                   f"ALTER TABLE {prefix}_receipts DROP COLUMN long_id;"
+                   f"DROP INDEX {prefix}_receipts_failed, {prefix}_receipts_unmarked, {prefix}_receipts_due;"
+                   f"CREATE INDEX {prefix}_receipts_due ON {prefix}_receipts (due_at) WHERE state IN ('running', 'retry')")
+    db.execute("DROP FUNCTION strandd.routes(); CREATE FUNCTION strandd.routes() RETURNS TABLE (receiver regclass)"
+               " LANGUAGE sql AS 'SELECT receiver FROM strandd.receivers'; UPDATE strandd.version SET version = 1")
+    file = db.value("SELECT pg_relation_filenode('dm_receipts')")
+    db.install()
+    after = catalog(db)
+    assert after == before
+    assert db.value("SELECT max(version) FROM strandd.version") == 2
+    assert db.value("SELECT pg_relation_filenode('dm_receipts')") == file
+    assert db.receipts("dm") == [("dm:evaluate_plan", "a", "done")]
