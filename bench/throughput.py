@@ -157,7 +157,7 @@ class Bench:
     def daemon(self, db, workers):
         return private.Daemon(db, routes=[ROUTE], conf={
             "workers": {"threads": workers, "batch": self.options.batch},
-            "scan": {"interval_ms": 5000}, "log": {"level": "info"}})
+            "scan": {"interval": "5s"}, "log": {"level": "info"}})
 
     def floor(self, daemon, *more):
         daemon.write_config()

@@ -11,6 +11,7 @@
 #include "base/err.h"
 
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
+enum log_format { LOG_FORMAT_AUTO, LOG_FORMAT_TEXT, LOG_FORMAT_JOURNAL, LOG_FORMAT_JSON };
 
 /* Lines above this level are dropped.  Default LOG_LEVEL_INFO.  Any thread. */
 void log_set_level(enum log_level level);

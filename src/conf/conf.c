@@ -11,6 +11,7 @@
 #include "conf/option.h"
 #include "conf/report.h"
 #include "conf/source.h"
+#include "conf/value.h"
 
 static const char *const lists[] = { "modules", "routes", NULL };
 
@@ -19,11 +20,13 @@ static int apply_options(struct conf *c, const config_t *config, struct err *e)
 	for (size_t i = 0; i < conf_options.n; i++) {
 		const struct option *o = &conf_options.options[i];
 		const config_setting_t *s = config_lookup(config, o->path);
-		int r = s ? option_read(o, c, s, c->file, e) : 0;
+		int r = s ? setting_read(o, c, s, c->file, e) : 0;
 
 		if (r < 0)
 			return r;
 	}
+	while (c->channels && c->channels[c->n_channels])
+		c->n_channels++;
 	return 0;
 }
 
@@ -97,7 +100,7 @@ static struct conf *new_conf(void)
 {
 	struct conf *c = calloc(1, sizeof(*c));
 
-	if (c && options_default(&conf_options, c) < 0) {
+	if (c && values_default(&conf_options, c) < 0) {
 		conf_free(c);
 		c = NULL;
 	}
@@ -139,7 +142,7 @@ void conf_free(struct conf *c)
 {
 	if (!c)
 		return;
-	options_release(&conf_options, c);
+	values_release(&conf_options, c);
 	lists_release(c);
 	free(c->file);
 	free(c);

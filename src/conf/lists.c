@@ -7,6 +7,7 @@
 #include "conf/keys.h"
 #include "conf/option.h"
 #include "conf/report.h"
+#include "conf/value.h"
 
 /* 63 bytes of a PostgreSQL identifier, less ":high" of the high channel. */
 enum { CHANNEL_MAX_BYTES = 58 };
@@ -45,15 +46,15 @@ static int read_element(struct conf *c, const config_setting_t *s, const char *w
 	r = keys_check(s, table, NULL, c->file, e);
 	if (r < 0)
 		return r;
-	if (options_default(table, base) < 0)
+	if (values_default(table, base) < 0)
 		return no_memory(c, e);
 	for (size_t i = 0; i < table->n; i++) {
 		const struct option *o = &table->options[i];
-		const config_setting_t *field = config_setting_get_member((config_setting_t *)s, o->path);
+		const config_setting_t *field = config_setting_lookup((config_setting_t *)s, o->path);
 
 		if (!field && o->required)
 			return report(e, c->file, s, "this %s lacks \"%s\"", what, o->path);
-		r = field ? option_read(o, base, field, c->file, e) : 0;
+		r = field ? setting_read(o, base, field, c->file, e) : 0;
 		if (r < 0)
 			return r;
 	}
@@ -267,9 +268,9 @@ int lists_read_routes(struct conf *c, const config_setting_t *list, struct err *
 void lists_release(struct conf *c)
 {
 	for (size_t i = 0; i < c->n_modules; i++)
-		options_release(&module_options, &c->modules[i]);
+		values_release(&module_options, &c->modules[i]);
 	for (size_t i = 0; i < c->n_routes; i++)
-		options_release(&route_options, &c->routes[i]);
+		values_release(&route_options, &c->routes[i]);
 	free(c->modules);
 	free(c->routes);
 }

@@ -1,287 +1,156 @@
 #include "conf/option.h"
 
-#include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "conf/conf.h"
-#include "conf/report.h"
 
-#define MINUTE_MS INT64_C(60000)
-#define DAY_MS (INT64_C(1440) * MINUTE_MS)
+#define SECOND_MS INT64_C(1000)
+#define MINUTE_MS (60 * SECOND_MS)
+#define HOUR_MS (60 * MINUTE_MS)
+#define DAY_MS (24 * HOUR_MS)
+#define KIB INT64_C(1024)
+#define GIB (KIB * KIB * KIB)
 /* sockaddr_un's path, less its NUL. */
 #define SOCKET_PATH_MAX 107
 /* PostgreSQL's identifiers hold 63 bytes; quotes and a schema may stand around. */
 #define NAME_MAX_BYTES 255
+/* 63 bytes of an identifier, less ":high" of the high channel. */
+#define CHANNEL_MAX_BYTES 58
 
-#define AT(field) offsetof(struct conf, field)
+#define AT(member) .offset = offsetof(struct conf, member), .reloadable = true
+#define AT_START(member) .offset = offsetof(struct conf, member)
+#define IN_MODULE(member) .offset = offsetof(struct conf_module, member), .reloadable = true
+#define IN_ROUTE(member) .offset = offsetof(struct conf_route, member), .reloadable = true
+#define STRING(bytes) .type = OPTION_STRING, .min = 1, .max = (bytes)
+#define DATABASE(name) "module_communication.database." name
+#define NOTIFICATIONS(name) "module_communication.notifications." name
+#define CLEANUP(name) "module_communication.cleanup." name
 
 static const struct option options[] = {
-	{ "module_communication.database.host", OPTION_STRING, NULL, 1, 4096, NULL, AT(db_host), false,
-	  "Server: a name, an address, or the directory of its Unix socket; or several, with commas." },
-	{ "module_communication.database.port", OPTION_PORT, NULL, 1, 65535, NULL, AT(db_port), false,
-	  "Port of the server." },
-	{ "module_communication.database.database", OPTION_DATABASE, NULL, 1, 4096, NULL, AT(db_name), false,
-	  "Database that holds the modules' tables." },
-	{ "module_communication.database.user", OPTION_STRING, NULL, 1, 4096, NULL, AT(db_user), false,
-	  "Role to connect as; an ordinary one, see strandctl init." },
-	{ "module_communication.database.password", OPTION_STRING, NULL, 1, 4096, NULL, AT(db_password), false,
-	  "Password; better in ~/.pgpass or a service file." },
-	{ "module_communication.database.service", OPTION_STRING, NULL, 1, 4096, NULL, AT(db_service), false,
-	  "Service in libpq's service file, which then says all of the above." },
-	{ "module_communication.database.search_path", OPTION_STRING, NULL, 1, 4096, "public",
-	  AT(db_search_path), false,
-	  "Schemas in which the names of tables and handlers are looked up." },
-	{ "module_communication.database.connect_timeout_ms", OPTION_INT64, "ms", 100, 10 * MINUTE_MS,
-	  "5000", AT(db_connect_timeout_ms), false,
-	  "Give up an attempt to connect after this; another follows." },
-	{ "module_communication.database.lock_timeout_ms", OPTION_INT64, "ms", 1, 10 * MINUTE_MS,
-	  "2000", AT(db_lock_timeout_ms), false,
-	  "Wait no longer than this for a lock." },
-	{ "module_communication.database.idle_timeout_ms", OPTION_INT64, "ms", 1000, DAY_MS,
-	  "300000", AT(db_idle_timeout_ms), false,
-	  "Close a worker's connection that had nothing to do for this long." },
-	{ "module_communication.database.max_lifetime_ms", OPTION_INT64, "ms", 1000, 7 * DAY_MS,
-	  "3600000", AT(db_max_lifetime_ms), false,
-	  "Renew a worker's connection that is older than this." },
-	{ "module_communication.notifications.enabled", OPTION_BOOL, NULL, 0, 1, "true",
-	  AT(notifications_enabled), false,
-	  "Listen for notifications; without, strands are found by scanning alone." },
-	{ "workers.threads", OPTION_INT, NULL, 1, 64, "4", AT(workers_threads), false,
-	  "Worker threads, each with a connection of its own." },
-	{ "workers.batch", OPTION_INT, "strands", 1, 1000, "100", AT(workers_batch), false,
-	  "Most strands that one transaction handles." },
-	{ "workers.handler_timeout_ms", OPTION_INT64, "ms", 10, DAY_MS, "30000", AT(handler_timeout_ms), false,
-	  "Bound on the statement that handles one batch." },
-	{ "queue.limit", OPTION_INT, "strands", 1, 10000000, "20000", AT(queue_limit), false,
-	  "Most strands queued or running in memory; more are left to the scan." },
-	{ "queue.bytes", OPTION_INT64, "bytes", 1024, INT64_C(1) << 40, "8388608", AT(queue_bytes), false,
-	  "Most bytes that their ids may take." },
-	{ "scan.interval_ms", OPTION_INT64, "ms", 10, DAY_MS, "5000", AT(scan_interval_ms), false,
-	  "Time between two looks for strands that no notification told of." },
-	{ "scan.page", OPTION_INT, "rows", 1, 100000, "1000", AT(scan_page), false,
-	  "Rows that a scan reads at a time." },
-	{ "stats.socket", OPTION_STRING, NULL, 1, SOCKET_PATH_MAX, NULL, AT(stats_socket), false,
-	  "Unix socket that serves GET /metrics; none if left out." },
-	{ "log.level", OPTION_LEVEL, NULL, 0, 0, "info", AT(log_level), false,
-	  "error, warning, info or debug." },
-	{ "stop_timeout_ms", OPTION_INT64, "ms", 0, 60 * MINUTE_MS, "20000", AT(stop_timeout_ms), false,
-	  "When told to stop, give what runs this long to finish." },
+	{ DATABASE("host"), STRING(4096), .example = "localhost", AT(db_host),
+	  .help = "Server: a name, an address, or the directory of its Unix socket; or several, with commas." },
+	{ DATABASE("port"), OPTION_PORT, .min = 1, .max = 65535, .example = "5432", AT(db_port),
+	  .help = "Port of the server." },
+	{ DATABASE("database"), OPTION_DATABASE, .min = 1, .max = 4096, .example = "trading_intelligence",
+	  AT(db_name),
+	  .help = "Database that holds the modules' tables." },
+	{ DATABASE("user"), STRING(4096), .example = "trading_user", AT(db_user),
+	  .help = "Role to connect as; an ordinary one, see strandctl init." },
+	{ DATABASE("password"), STRING(4096), .example = "secure_password", AT(db_password),
+	  .help = "Password; better in ~/.pgpass, a service file or a password_file." },
+	{ DATABASE("password_file"), STRING(4096), .example = "/etc/strandd.password", AT(db_password_file),
+	  .help = "File that holds the password alone, readable for strandd's user only." },
+	{ DATABASE("service"), STRING(4096), .example = "trading", AT(db_service),
+	  .help = "Service in libpq's service file, which then says all of the above." },
+	{ DATABASE("search_path"), STRING(4096), .fallback = "public", AT(db_search_path),
+	  .help = "Schemas in which the names of tables and handlers are looked up." },
+	{ DATABASE("connect_timeout"), OPTION_DURATION, .min = 100, .max = 10 * MINUTE_MS, .fallback = "5s",
+	  AT(db_connect_timeout_ms),
+	  .help = "Give up an attempt to connect after this; another follows." },
+	{ DATABASE("lock_timeout"), OPTION_DURATION, .min = 1, .max = 10 * MINUTE_MS, .fallback = "2s",
+	  AT(db_lock_timeout_ms),
+	  .help = "Wait no longer than this for a lock." },
+	{ DATABASE("idle_timeout"), OPTION_DURATION, .min = SECOND_MS, .max = DAY_MS, .fallback = "5min",
+	  AT(db_idle_timeout_ms),
+	  .help = "Close a worker's connection that had nothing to do for this long." },
+	{ DATABASE("max_lifetime"), OPTION_DURATION, .min = SECOND_MS, .max = 7 * DAY_MS, .fallback = "1h",
+	  AT(db_max_lifetime_ms),
+	  .help = "Renew a worker's connection that is older than this." },
+	{ NOTIFICATIONS("enabled"), OPTION_BOOL, .fallback = "true", AT(notifications_enabled),
+	  .help = "Listen for notifications; without, strands are found by scanning alone." },
+	{ NOTIFICATIONS("channels"), OPTION_STRINGS, .min = 1, .max = CHANNEL_MAX_BYTES,
+	  .example = "dm_evaluate_plan, trader_execute_plan", AT(channels),
+	  .help = "Serve only the routes of these channels; all if left out." },
+	{ CLEANUP("enabled"), OPTION_BOOL, .fallback = "false", AT(cleanup_enabled),
+	  .help = "Delete old strands that every route is done with." },
+	{ CLEANUP("retention_days"), OPTION_INT, "days", 1, 36500, "7", AT(cleanup_retention_days),
+	  .help = "Keep strands for this many days." },
+	{ CLEANUP("cleanup_interval_hours"), OPTION_INT, "hours", 1, 8760, "24", AT(cleanup_interval_hours),
+	  .help = "Time between two runs." },
+	{ CLEANUP("batch"), OPTION_INT, "rows", 1, 100000, "1000", AT(cleanup_batch),
+	  .help = "Most rows that one transaction deletes." },
+	{ CLEANUP("pause"), OPTION_DURATION, .min = 0, .max = HOUR_MS, .fallback = "100ms", AT(cleanup_pause_ms),
+	  .help = "Pause between two batches." },
+	{ CLEANUP("drop_unprocessed"), OPTION_BOOL, .fallback = "false", AT(cleanup_drop_unprocessed),
+	  .help = "Delete also strands that a route has not handled: they are lost." },
+	{ "workers.threads", OPTION_INT, "threads", 1, 64, "4", AT(workers_threads),
+	  .help = "Worker threads, each with a connection of its own." },
+	{ "workers.batch", OPTION_INT, "strands", 1, 1000, "100", AT(workers_batch),
+	  .help = "Most strands that one transaction handles." },
+	{ "workers.max_batch_bytes", OPTION_SIZE, .min = KIB, .max = GIB, .fallback = "16MiB",
+	  AT(workers_max_batch_bytes),
+	  .help = "Most bytes of strands that one transaction handles; a larger one goes alone." },
+	{ "workers.reserved_for_high", OPTION_INT, "workers", 0, 63, "0", AT(workers_reserved_for_high),
+	  .help = "Workers that take strands with priority:high only." },
+	{ "workers.normal_share_every", OPTION_INT, "batches", 1, 1000000, "10", AT(workers_normal_share_every),
+	  .help = "After this many batches of high priority in a row a waiting normal one goes first." },
+	{ "workers.handler_timeout", OPTION_DURATION, .min = 10, .max = DAY_MS, .fallback = "30s",
+	  AT(handler_timeout_ms),
+	  .help = "Bound on the statement that handles one batch." },
+	{ "queue.limit", OPTION_INT, "strands", 1, 10000000, "20000", AT(queue_limit),
+	  .help = "Most strands queued or running in memory; more are left to the scan." },
+	{ "queue.bytes", OPTION_SIZE, .min = KIB, .max = KIB * GIB, .fallback = "8MiB", AT(queue_bytes),
+	  .help = "Most bytes that their ids may take." },
+	{ "scan.interval", OPTION_DURATION, .min = 10, .max = DAY_MS, .fallback = "5s", AT(scan_interval_ms),
+	  .help = "Time between two looks for strands that no notification told of." },
+	{ "scan.page", OPTION_INT, "rows", 1, 100000, "1000", AT(scan_page),
+	  .help = "Rows that a scan reads at a time." },
+	{ "stats.socket", STRING(SOCKET_PATH_MAX), .example = "/run/strandd/stats.sock", AT_START(stats_socket),
+	  .help = "Unix socket that serves GET /metrics; none if left out." },
+	{ "log.level", OPTION_LEVEL, .fallback = "info", AT(log_level),
+	  .help = "error, warning, info or debug." },
+	{ "log.format", OPTION_FORMAT, .fallback = "auto", AT_START(log_format),
+	  .help = "auto (journal when standard error is the journal, else text), text, journal or json." },
+	{ "stop_timeout", OPTION_DURATION, .min = 0, .max = HOUR_MS, .fallback = "20s", AT(stop_timeout_ms),
+	  .help = "When told to stop, give what runs this long to finish." },
 };
 const struct option_table conf_options = { options, sizeof(options) / sizeof(options[0]) };
 
 static const struct option module_fields[] = {
-	{ "name", OPTION_STRING, NULL, 1, 58, NULL, offsetof(struct conf_module, name), true,
-	  "What stands before ':' in the tags that the module receives." },
-	{ "table", OPTION_STRING, NULL, 1, NAME_MAX_BYTES, NULL, offsetof(struct conf_module, table), true,
-	  "Table that the module owns, as SQL would name it." },
+	{ "name", STRING(CHANNEL_MAX_BYTES), IN_MODULE(name), .required = true,
+	  .help = "What stands before ':' in the tags that the module receives." },
+	{ "table", STRING(NAME_MAX_BYTES), IN_MODULE(table), .required = true,
+	  .help = "Table that the module owns, as SQL would name it." },
 };
 const struct option_table module_options = { module_fields,
 					     sizeof(module_fields) / sizeof(module_fields[0]) };
 
 static const struct option route_fields[] = {
-	{ "tag", OPTION_STRING, NULL, 1, NAME_MAX_BYTES, NULL, offsetof(struct conf_route, tag), true,
-	  "<module>:<action>; the module is the one that receives." },
-	{ "source", OPTION_STRING, NULL, 1, NAME_MAX_BYTES, NULL, offsetof(struct conf_route, source), true,
-	  "Table whose strands bear the tag." },
-	{ "handler", OPTION_STRING, NULL, 1, NAME_MAX_BYTES, NULL, offsetof(struct conf_route, handler), true,
-	  "SQL function that handles a strand." },
-	{ "serial", OPTION_BOOL, NULL, 0, 1, "false", offsetof(struct conf_route, serial), false,
-	  "One batch at a time over all workers and instances." },
+	{ "tag", STRING(NAME_MAX_BYTES), IN_ROUTE(tag), .required = true,
+	  .help = "<module>:<action>; the module is the one that receives." },
+	{ "source", STRING(NAME_MAX_BYTES), IN_ROUTE(source), .required = true,
+	  .help = "Table whose strands bear the tag." },
+	{ "handler", STRING(NAME_MAX_BYTES), IN_ROUTE(handler), .required = true,
+	  .help = "SQL function that handles a strand." },
+	{ "serial", OPTION_BOOL, .fallback = "false", IN_ROUTE(serial),
+	  .help = "One batch at a time over all workers and instances." },
+	{ "attempts", OPTION_INT, "attempts", 1, 1000, "5", IN_ROUTE(attempts),
+	  .help = "Attempts that a failing strand gets before it is failed for good." },
+	{ "backoff.initial", OPTION_DURATION, .min = 1, .max = DAY_MS, .fallback = "1s",
+	  IN_ROUTE(backoff_initial_ms),
+	  .help = "Longest wait before the second attempt." },
+	{ "backoff.factor", OPTION_DECIMAL, .min = 1, .max = 10, .fallback = "2.0", IN_ROUTE(backoff_factor),
+	  .help = "Each further wait is this many times as long." },
+	{ "backoff.cap", OPTION_DURATION, .min = 1, .max = 7 * DAY_MS, .fallback = "5min",
+	  IN_ROUTE(backoff_cap_ms),
+	  .help = "But no longer than this." },
+	{ "timeout", OPTION_DURATION, .min = 1, .max = 365 * DAY_MS, .fallback = "none", IN_ROUTE(timeout_ms),
+	  .help = "Expire strands that nobody handled in this time, where no timeout: tag says another." },
+	{ "max_workers", OPTION_INT, "workers", 0, 64, "0", IN_ROUTE(max_workers),
+	  .help = "Most workers that serve the route at a time; 0 sets no bound." },
+	{ "batch", OPTION_INT, "strands", 0, 1000, "0", IN_ROUTE(batch),
+	  .help = "Most strands that one transaction handles; 0 takes workers.batch." },
+	{ "suspend_after", OPTION_INT, "failures", 0, 1000000, "20", IN_ROUTE(suspend_after),
+	  .help = "Failures in a row, without a success, that suspend the route; 0 never does." },
 };
 const struct option_table route_options = { route_fields,
 					    sizeof(route_fields) / sizeof(route_fields[0]) };
 
-static void *field(const struct option *o, void *base)
+const char *const *option_choices(enum option_type type)
 {
-	return (char *)base + o->offset;
-}
+	static const char *const levels[] = { [LOG_LEVEL_ERROR] = "error", [LOG_LEVEL_WARNING] = "warning",
+					      [LOG_LEVEL_INFO] = "info", [LOG_LEVEL_DEBUG] = "debug", NULL };
+	static const char *const formats[] = { [LOG_FORMAT_AUTO] = "auto", [LOG_FORMAT_TEXT] = "text",
+					       [LOG_FORMAT_JOURNAL] = "journal",
+					       [LOG_FORMAT_JSON] = "json", NULL };
 
-static int store_text(const struct option *o, void *base, const char *text)
-{
-	char **place = field(o, base);
-	char *copy = strdup(text);
-
-	if (!copy)
-		return STRAND_ENOMEM;
-	free(*place);
-	*place = copy;
-	return 0;
-}
-
-static void store_number(const struct option *o, void *base, int64_t number)
-{
-	if (o->type == OPTION_INT)
-		*(int *)field(o, base) = (int)number;
-	else
-		*(int64_t *)field(o, base) = number;
-}
-
-/* The table's own defaults: a test holds them valid. */
-int options_default(const struct option_table *table, void *base)
-{
-	for (size_t i = 0; i < table->n; i++) {
-		const struct option *o = &table->options[i];
-
-		if (!o->fallback)
-			continue;
-		switch (o->type) {
-		case OPTION_STRING:
-		case OPTION_DATABASE:
-		case OPTION_PORT:
-			if (store_text(o, base, o->fallback) < 0)
-				return STRAND_ENOMEM;
-			break;
-		case OPTION_INT:
-		case OPTION_INT64:
-			store_number(o, base, strtoll(o->fallback, NULL, 10));
-			break;
-		case OPTION_BOOL:
-			*(bool *)field(o, base) = strcmp(o->fallback, "true") == 0;
-			break;
-		case OPTION_LEVEL:
-			if (log_level_parse(o->fallback, field(o, base)) < 0)
-				return STRAND_EINVAL;
-			break;
-		}
-	}
-	return 0;
-}
-
-void options_release(const struct option_table *table, void *base)
-{
-	for (size_t i = 0; i < table->n; i++) {
-		const struct option *o = &table->options[i];
-
-		if (o->type == OPTION_STRING || o->type == OPTION_DATABASE || o->type == OPTION_PORT)
-			free(*(char **)field(o, base));
-	}
-}
-
-static bool is_integer(const config_setting_t *s)
-{
-	int type = config_setting_type(s);
-
-	return type == CONFIG_TYPE_INT || type == CONFIG_TYPE_INT64;
-}
-
-static int wrong_type(const struct option *o, const config_setting_t *s, const char *wanted,
-		      const char *file, struct err *e)
-{
-	return report(e, file, s, "%s must be %s, not %s", o->path, wanted, setting_type_name(s));
-}
-
-static int read_text(const struct option *o, void *base, const config_setting_t *s, const char *file,
-		     struct err *e)
-{
-	const char *text;
-	size_t len;
-
-	if (config_setting_type(s) != CONFIG_TYPE_STRING)
-		return wrong_type(o, s, "a string in double quotes", file, e);
-	text = config_setting_get_string(s);
-	len = strlen(text);
-	if (len == 0)
-		return report(e, file, s, "%s must not be empty%s", o->path,
-			      o->required ? "" : "; leave it out instead");
-	if (o->type != OPTION_PORT && len > (size_t)o->max)
-		return report(e, file, s, "%s is %zu bytes long, at most %" PRId64 " are allowed",
-			      o->path, len, o->max);
-	if (store_text(o, base, text) < 0)
-		return err_set(e, STRAND_ENOMEM, "%s: out of memory", file);
-	return 0;
-}
-
-/* libpq would take the place of every other setting from it.  The text is not
- * quoted: it may hold a password. */
-static int read_database(const struct option *o, void *base, const config_setting_t *s, const char *file,
-			 struct err *e)
-{
-	int r = read_text(o, base, s, file, e);
-	const char *name = *(char **)field(o, base);
-
-	if (r < 0 || (!strchr(name, '=') && !strstr(name, "://")))
-		return r;
-	return report(e, file, s, "%s must be a name alone, without '=' and '://'; host, user and password"
-		      " have settings of their own", o->path);
-}
-
-static int read_number(const struct option *o, const config_setting_t *s, const char *file,
-		       int64_t *ret_number, struct err *e)
-{
-	const char *unit = o->unit ? " " : "";
-	int64_t number;
-
-	if (!is_integer(s))
-		return wrong_type(o, s, "a whole number", file, e);
-	number = config_setting_get_int64(s);
-	if (number < o->min || number > o->max)
-		return report(e, file, s, "%s = %" PRId64 " is out of bounds: %" PRId64 " to %" PRId64 "%s%s",
-			      o->path, number, o->min, o->max, unit, o->unit ? o->unit : "");
-	*ret_number = number;
-	return 0;
-}
-
-static int read_port(const struct option *o, void *base, const config_setting_t *s, const char *file,
-		     struct err *e)
-{
-	char text[24];
-	int64_t number;
-	int r;
-
-	/* Text may name several: "5432,5433" goes with several hosts. */
-	if (config_setting_type(s) == CONFIG_TYPE_STRING)
-		return read_text(o, base, s, file, e);
-	r = read_number(o, s, file, &number, e);
-	if (r < 0)
-		return r;
-	snprintf(text, sizeof(text), "%" PRId64, number);
-	if (store_text(o, base, text) < 0)
-		return err_set(e, STRAND_ENOMEM, "%s: out of memory", file);
-	return 0;
-}
-
-static int read_level(const struct option *o, void *base, const config_setting_t *s, const char *file,
-		      struct err *e)
-{
-	static const char wanted[] = "one of \"error\", \"warning\", \"info\", \"debug\"";
-	char quoted[QUOTE_SIZE];
-
-	if (config_setting_type(s) != CONFIG_TYPE_STRING)
-		return wrong_type(o, s, wanted, file, e);
-	if (log_level_parse(config_setting_get_string(s), field(o, base)) < 0)
-		return report(e, file, s, "%s must be %s, not %s", o->path, wanted,
-			      quote(quoted, config_setting_get_string(s)));
-	return 0;
-}
-
-int option_read(const struct option *o, void *base, const config_setting_t *s, const char *file,
-		struct err *e)
-{
-	int64_t number;
-	int r;
-
-	switch (o->type) {
-	case OPTION_STRING:
-		return read_text(o, base, s, file, e);
-	case OPTION_DATABASE:
-		return read_database(o, base, s, file, e);
-	case OPTION_PORT:
-		return read_port(o, base, s, file, e);
-	case OPTION_LEVEL:
-		return read_level(o, base, s, file, e);
-	case OPTION_BOOL:
-		if (config_setting_type(s) != CONFIG_TYPE_BOOL)
-			return wrong_type(o, s, "true or false", file, e);
-		*(bool *)field(o, base) = config_setting_get_bool(s) == CONFIG_TRUE;
-		return 0;
-	case OPTION_INT:
-	case OPTION_INT64:
-		r = read_number(o, s, file, &number, e);
-		if (r == 0)
-			store_number(o, base, number);
-		return r;
-	}
-	return err_set(e, STRAND_EINVAL, "%s: %s has no type", file, o->path);
+	return type == OPTION_LEVEL ? levels : type == OPTION_FORMAT ? formats : NULL;
 }

@@ -1,9 +1,9 @@
-/* Every setting of the configuration file: one row a setting.
+/* Every setting of the configuration: one row a setting.
  *
  * A row says where the value stands in the file, what it must be, and where it
  * goes in the struct that the table describes (`struct conf`, `struct
- * conf_module`, `struct conf_route`).  A new option is one row here, one field
- * in conf.h and its lines in conf/strandd.conf.  Constant data: any thread.
+ * conf_module`, `struct conf_route`).  A new option is one row here and one field
+ * in conf.h.  Constant data: any thread.
  */
 #ifndef STRANDD_CONF_OPTION_H
 #define STRANDD_CONF_OPTION_H
@@ -12,28 +12,30 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <libconfig.h>
-
-#include "base/err.h"
-
 enum option_type {
 	OPTION_STRING,	/* char *; min and max are its length in bytes */
 	OPTION_DATABASE,	/* the same; not what libpq takes for a connection string */
 	OPTION_PORT,	/* char *; a number, or text as libpq takes it */
+	OPTION_STRINGS,	/* char **, ends with NULL, NULL when not given; bounds of each as OPTION_STRING */
 	OPTION_INT,	/* int */
-	OPTION_INT64,	/* int64_t */
+	OPTION_DECIMAL,	/* double */
+	OPTION_DURATION,	/* int64_t, milliseconds; "none" is 0 where that is the default */
+	OPTION_SIZE,	/* int64_t, bytes */
 	OPTION_BOOL,	/* bool */
 	OPTION_LEVEL,	/* enum log_level */
+	OPTION_FORMAT,	/* enum log_format */
 };
 
 struct option {
 	const char *path;	/* "workers.threads"; in a list's table the field's name */
 	enum option_type type;
-	const char *unit;	/* "ms", "bytes", or NULL */
+	const char *unit;	/* of a whole number: "strands", or NULL */
 	int64_t min, max;
-	const char *fallback;	/* default as written in a file, NULL = none */
+	const char *fallback;	/* default as text, NULL = none */
+	const char *example;	/* for the sample, where there is no default */
 	size_t offset;		/* of the field in the struct */
 	bool required;		/* must be given: fields of lists */
+	bool reloadable;	/* SIGHUP changes it; else it needs a restart */
 	const char *help;	/* one line */
 };
 
@@ -46,14 +48,8 @@ extern const struct option_table conf_options;	/* of struct conf */
 extern const struct option_table module_options;	/* of struct conf_module */
 extern const struct option_table route_options;	/* of struct conf_route */
 
-/* Fills the fields of `base` with the defaults; STRAND_ENOMEM. */
-int options_default(const struct option_table *table, void *base) MUST_CHECK;
-/* Frees the strings. */
-void options_release(const struct option_table *table, void *base);
-
-/* Puts the setting's value into `base`.  `file` is for messages.  STRAND_EINVAL,
- * STRAND_ENOMEM. */
-int option_read(const struct option *o, void *base, const config_setting_t *s, const char *file,
-		struct err *e) MUST_CHECK;
+/* The names of an OPTION_LEVEL's or OPTION_FORMAT's values, in the order of its
+ * enum, ends with NULL; NULL for other types.  Static storage. */
+const char *const *option_choices(enum option_type type);
 
 #endif

@@ -3,6 +3,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "conf/value.h"
+
 const char *quote(char out[QUOTE_SIZE], const char *text)
 {
 	/* The longest escape, the cut, the closing quote and the NUL must fit. */
@@ -59,6 +61,16 @@ int report_line(struct err *e, const char *file, int line, const char *fmt, ...)
 	r = report_va(e, file, line, fmt, args);
 	va_end(args);
 	return r;
+}
+
+int setting_read(const struct option *o, void *base, const config_setting_t *s, const char *file,
+		 struct err *e)
+{
+	struct err fault;
+	int r = value_read(o, base, s, &fault);
+
+	return r == STRAND_EINVAL ? report(e, file, s, "%s", fault.text)
+		: r < 0 ? err_set(e, r, "%s: %s", file, fault.text) : 0;
 }
 
 const char *setting_type_name(const config_setting_t *s)

@@ -7,6 +7,7 @@
 #include <libconfig.h>
 
 #include "base/err.h"
+#include "conf/option.h"
 
 #define QUOTE_SIZE 132
 
@@ -20,6 +21,10 @@ int report(struct err *e, const char *file, const config_setting_t *s, const cha
 	PRINTF_LIKE(4, 5);
 int report_line(struct err *e, const char *file, int line, const char *fmt, ...)
 	PRINTF_LIKE(4, 5);
+
+/* value_read with "file:line: " before the fault. */
+int setting_read(const struct option *o, void *base, const config_setting_t *s, const char *file,
+		 struct err *e) MUST_CHECK;
 
 /* "a string", "a list in ( )"; static storage. */
 const char *setting_type_name(const config_setting_t *s);

@@ -56,7 +56,7 @@ static void wait_for_end(struct service *s)
 		if (n > 0 && fds[1].revents)
 			event_clear(&s->done);
 		if (n == 0 && deadline && stop_level(&s->stop) == STOP_DRAIN) {
-			log_warning("not finished within stop_timeout_ms: what runs is left to the server");
+			log_warning("not finished within stop_timeout: what runs is left to the server");
 			stop_raise(&s->stop, STOP_NOW);
 			deadline = 0;
 		}

@@ -104,7 +104,7 @@ class Daemon:
                 "host": db.cluster.dir, "port": int(db.cluster.settings.get("port", 5432)),
                 "database": db.name, "user": user}},
             "workers": {"threads": 2},
-            "scan": {"interval_ms": 500},
+            "scan": {"interval": "500ms"},
             "routes": [dict(zip(("tag", "source", "handler"), r)) if isinstance(r, tuple) else r
                        for r in (routes if routes is not None else default_routes())],
             "stats": {"socket": self.stats_socket},

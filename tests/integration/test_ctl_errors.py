@@ -116,7 +116,7 @@ def test_a_silent_server_is_not_waited_for_for_ever(tmp_path, db):
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        path = write_config(tmp_path / "c", db, host="127.0.0.1", port=silent.getsockname()[1], connect_timeout_ms=1000)
+        path = write_config(tmp_path / "c", db, host="127.0.0.1", port=silent.getsockname()[1], connect_timeout="1s")
         began = time.monotonic()
         refused(run("--config", path, "status"), 4, "127.0.0.1")
         assert time.monotonic() - began < 5

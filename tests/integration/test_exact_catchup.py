@@ -12,9 +12,9 @@ import cluster as private
 TAG = "dm:evaluate_plan"
 AD = [(TAG, "AD_strands", "test.reply")]
 LABELS = '{tag="dm:evaluate_plan",source="AD_strands"}'
-ONLY_SCAN = {"module_communication": {"notifications": {"enabled": False}}, "scan": {"interval_ms": 100}}
+ONLY_SCAN = {"module_communication": {"notifications": {"enabled": False}}, "scan": {"interval": "100ms"}}
 # so long that only the pass at start and marks count
-NO_SCAN = {"scan": {"interval_ms": 3600000}}
+NO_SCAN = {"scan": {"interval": "1h"}}
 
 
 def insert(db, strand_id, conn=None, tags=TAG):
@@ -50,7 +50,7 @@ def passes(d, wait_until, n=2):
 def test_early_insert_late_commit(db, daemon, wait_until, enabled):
     early = [db.connect(autocommit=False) for _ in range(3)]
     insert(db, "AD_early0", early[0])	# before the daemon's first snapshot
-    d = daemon(AD, {"module_communication": {"notifications": {"enabled": enabled}}, "scan": {"interval_ms": 100}})
+    d = daemon(AD, {"module_communication": {"notifications": {"enabled": enabled}}, "scan": {"interval": "100ms"}})
     insert(db, "AD_early1", early[1])
     for i in range(100):
         insert(db, f"AD_{i}")
@@ -71,7 +71,7 @@ def test_early_insert_late_commit(db, daemon, wait_until, enabled):
 @pytest.mark.parametrize("enabled", [True, False], ids=["notified", "scanned"])
 def test_late_commit_without_notification(db, daemon, wait_until, enabled):
     """The same when the late commit's notification is lost: its trigger is off."""
-    d = daemon(AD, {"module_communication": {"notifications": {"enabled": enabled}}, "scan": {"interval_ms": 100}})
+    d = daemon(AD, {"module_communication": {"notifications": {"enabled": enabled}}, "scan": {"interval": "100ms"}})
     db.execute("ALTER TABLE AD_strands DISABLE TRIGGER ad_strands_notify")
     early = db.connect(autocommit=False)
     insert(db, "AD_early", early)
@@ -105,7 +105,7 @@ def test_prepared_transaction(build, wait_until):
 
 @pytest.mark.parametrize("enabled", [True, False], ids=["notified", "scanned"])
 def test_savepoints(db, daemon, wait_until, enabled):
-    d = daemon(AD, {"module_communication": {"notifications": {"enabled": enabled}}, "scan": {"interval_ms": 100}})
+    d = daemon(AD, {"module_communication": {"notifications": {"enabled": enabled}}, "scan": {"interval": "100ms"}})
     conn = db.connect(autocommit=False)
     for i in range(20):
         db.execute("SAVEPOINT a", conn=conn)
@@ -170,7 +170,7 @@ def test_position_moves_under_steady_load(db, daemon, wait_until):
     """Something is in flight all the time; a start must not read it all again."""
     db.execute("ALTER FUNCTION test.slow(jsonb) COST 1")
     d = daemon([(TAG, "AD_strands", "test.slow")],
-               conf={"workers": {"threads": 2, "batch": 1}, "scan": {"interval_ms": 50}})
+               conf={"workers": {"threads": 2, "batch": 1}, "scan": {"interval": "50ms"}})
     insert(db, "AD_0")
     wait_until(lambda: done(db) == 1)
     written = 1
@@ -203,7 +203,7 @@ def test_commit_between_two_pages(db, daemon, wait_until, tmp_path):
     for i in range(15, 30):
         insert(db, f"AD_{i}")
     hold.touch()
-    daemon(AD, {**ONLY_SCAN, "scan": {"interval_ms": 100, "page": 10}}, failpoints=f"scan.page=hold:{hold}")
+    daemon(AD, {**ONLY_SCAN, "scan": {"interval": "100ms", "page": 10}}, failpoints=f"scan.page=hold:{hold}")
     wait_until(lambda: done(db) == 10, 20)	# one page was read
     # behind the reader when it goes on, and before that page's own snapshot
     insert(db, "AD_new")
@@ -222,7 +222,7 @@ def test_commits_between_pages_at_random(db, daemon, wait_until):
     """Tiny slow pages while transactions of all lengths commit, without one
     notification."""
     db.execute("ALTER TABLE AD_strands DISABLE TRIGGER ad_strands_notify")
-    d = daemon(AD, {**ONLY_SCAN, "scan": {"interval_ms": 10, "page": 2}}, failpoints="scan.page=sleep:2")
+    d = daemon(AD, {**ONLY_SCAN, "scan": {"interval": "10ms", "page": 2}}, failpoints="scan.page=sleep:2")
 
     def produce(n):
         conn = db.connect(autocommit=False)
@@ -252,7 +252,7 @@ def test_long_transaction(cluster, db, daemon, wait_until, where):
         other.execute("CREATE TABLE t (i int)", conn=old)
     reader = db.connect(autocommit=False)	# holds a snapshot, has no xid
     db.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM AD_strands", conn=reader)
-    d = daemon(AD, {"scan": {"interval_ms": 50}})
+    d = daemon(AD, {"scan": {"interval": "50ms"}})
     bulk(db, "AD_", 20000)
     wait_until(lambda: done(db) == 20000, 30)
     passes(d, wait_until, 2)
@@ -275,7 +275,7 @@ def test_long_transaction(cluster, db, daemon, wait_until, where):
 
 
 def test_listener_terminated_while_producers_write(db, daemon, wait_until):
-    d = daemon(AD, {"scan": {"interval_ms": 1000}})
+    d = daemon(AD, {"scan": {"interval": "1s"}})
     stop = threading.Event()
     sent = [0, 0]
 
@@ -314,11 +314,11 @@ def test_scanner_terminated(db, daemon, wait_until):
 
 
 @pytest.mark.sanitize
-@pytest.mark.parametrize("limits", [{"limit": 1}, {"limit": 3}, {"limit": 50, "bytes": 1024}])
+@pytest.mark.parametrize("limits", [{"limit": 1}, {"limit": 3}, {"limit": 50, "bytes": "1KiB"}])
 def test_overflow(db, daemon, wait_until, limits, tmp_path):
     hold = tmp_path / "hold"
     hold.touch()
-    d = daemon(AD, {"queue": limits, "scan": {"interval_ms": 3600000, "page": 7}, "workers": {"batch": 5}},
+    d = daemon(AD, {"queue": limits, "scan": {"interval": "1h", "page": 7}, "workers": {"batch": 5}},
                failpoints=f"worker.take=hold:{hold}")
     d.wait_log("listening")
     for n in range(5):

@@ -65,7 +65,7 @@ def flow(db, n, daemons, tmp_path, wait_until):
     bytes of WAL that settling them took, and how many claims were contended."""
     hold = tmp_path / db.name
     hold.touch()
-    running = [private.Daemon(db, AD, {"workers": {"threads": 2, "batch": 50}, "scan": {"interval_ms": 200}},
+    running = [private.Daemon(db, AD, {"workers": {"threads": 2, "batch": 50}, "scan": {"interval": "200ms"}},
                               failpoints=f"worker.take=hold:{hold}") for _ in range(daemons)]
     waiters = Waiters(db)
     try:
@@ -108,7 +108,7 @@ def test_two_daemons_on_the_same_strands(cluster, build, wait_until, tmp_path):
 
 def test_two_daemons_while_producers_write(build, db, wait_until):
     p.prepare(db)
-    conf = {"workers": {"threads": 2, "batch": 20}, "scan": {"interval_ms": 50}}
+    conf = {"workers": {"threads": 2, "batch": 20}, "scan": {"interval": "50ms"}}
     crew = [p.Producer(db, "ad", "AD_s", p.single, 700, 1, 0.002), p.Producer(db, "ex", "AD_s", p.single, 700, 2, 0.002),
             p.Producer(db, "ad", "AD_u", p.by_update, 1500, 3, 0.03), p.Producer(db, "ad", "AD_p", p.in_savepoints, 700, 4)]
     with private.Daemon(db, p.ROUTES, conf) as a, private.Daemon(db, p.ROUTES, conf) as b:
@@ -127,7 +127,7 @@ def test_stopped_daemon_loses_its_claims(build, db, wait_until):
     # the signal may take a moment to stop the thread that sent it
     a = private.Daemon(db, AD, {"workers": {"threads": 2, "batch": 25}},
                        failpoints="claim.after=stop@3;claim.after=sleep:500@3")
-    b = private.Daemon(db, AD, {"scan": {"interval_ms": 100}})
+    b = private.Daemon(db, AD, {"scan": {"interval": "100ms"}})
     try:
         bulk(db, "AD_", 500)
         a.start(ready=False)

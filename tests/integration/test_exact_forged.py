@@ -13,7 +13,7 @@ def count(d, name):
 
 @pytest.mark.sanitize
 def test_forged_notifications_run_nothing(db, daemon, wait_until):
-    d = daemon([(TAG, "AD_strands", "test.record")], {"scan": {"interval_ms": 100}})
+    d = daemon([(TAG, "AD_strands", "test.record")], {"scan": {"interval": "100ms"}})
     d.wait_log("listening")
     db.execute("""INSERT INTO AD_strands (id, tags) VALUES ('untagged', '[]'), ('none', NULL), ('null', 'null'),
         ('string', '"dm:evaluate_plan"'), ('object', '{"dm:evaluate_plan": 1}'), ('nested', '[["dm:evaluate_plan"]]'),
@@ -51,7 +51,7 @@ def resident(d, field):
 def test_a_million_notifications_while_workers_are_held(db, daemon, wait_until, tmp_path):
     hold = tmp_path / "hold"
     hold.touch()
-    d = daemon([(TAG, "AD_strands", "test.reply")], {"workers": {"threads": 4}, "scan": {"interval_ms": 1000}},
+    d = daemon([(TAG, "AD_strands", "test.reply")], {"workers": {"threads": 4}, "scan": {"interval": "1s"}},
                failpoints=f"worker.take=hold:{hold}")
     begun = resident(d, "VmRSS")
     for n in range(10):

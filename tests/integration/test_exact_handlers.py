@@ -63,7 +63,7 @@ EXPECTED = {
 
 def test_errors_are_charged_to_their_strand(db, daemon, wait_until):
     db.execute(FAULTY)
-    d = daemon([(TAG, "AD_strands", "test.faulty")], {"workers": {"handler_timeout_ms": 1500, "threads": 1}})
+    d = daemon([(TAG, "AD_strands", "test.faulty")], {"workers": {"handler_timeout": "1500ms", "threads": 1}})
     kinds = ["good"] * 100
     for n, kind in enumerate(EXPECTED):
         kinds[3 + 6 * n] = kind

@@ -33,7 +33,7 @@ def looked_and_found_nothing(db):
 
 @pytest.mark.parametrize("passes", [True, False], ids=["scanned", "notified"])
 def test_hint_before_its_strand(db, daemon, hold, wait_until, passes):
-    d = daemon(AD, {"scan": {"interval_ms": 50 if passes else 3600000}, "workers": {"threads": 1}},
+    d = daemon(AD, {"scan": {"interval": "50ms" if passes else "1h"}, "workers": {"threads": 1}},
                failpoints=f"batch.judged=hold:{hold}")
     wait_until(lambda: metric(d, "scan_passes") >= 1)
     hold.touch()
@@ -59,7 +59,7 @@ def test_same_id_in_two_tables(db, daemon, wait_until):
     db.execute("CREATE TABLE EX_strands (id text PRIMARY KEY, tags jsonb)")
     db.attach(TAG, "EX_strands", "DM_strands")
     db.grant()
-    daemon(AD + [(TAG, "EX_strands", "test.reply")], {"scan": {"interval_ms": 10}, "workers": {"threads": 4, "batch": 1}})
+    daemon(AD + [(TAG, "EX_strands", "test.reply")], {"scan": {"interval": "10ms"}, "workers": {"threads": 4, "batch": 1}})
     a, b = db.connect(), db.connect()
     for n in range(1500):
         db.execute("INSERT INTO AD_strands (id, tags) VALUES (%s, '[\"dm:evaluate_plan\"]')", (f"AD_{n}",), a)

@@ -17,7 +17,7 @@ BOTH = pytest.mark.parametrize("enabled", [True, False], ids=["notified", "scann
 
 
 def listening(enabled):
-    return {"module_communication": {"notifications": {"enabled": enabled}}, "scan": {"interval_ms": 50}}
+    return {"module_communication": {"notifications": {"enabled": enabled}}, "scan": {"interval": "50ms"}}
 
 
 def bulk(db, prefix, n, conn=None):
@@ -45,7 +45,7 @@ def passes(d, wait_until, labels=LABELS, n=2):
 def test_default_isolation(db, build, wait_until, level):
     db.execute(f'ALTER DATABASE "{db.name}" SET default_transaction_isolation = \'{level}\'')
     db.close()
-    conf = {"workers": {"threads": 3, "batch": 10}, "scan": {"interval_ms": 50}}
+    conf = {"workers": {"threads": 3, "batch": 10}, "scan": {"interval": "50ms"}}
     early = db.connect(autocommit=False)
     bulk(db, "AD_early", 10, early)
     with private.Daemon(db, AD, conf) as a, private.Daemon(db, AD, conf):
@@ -92,7 +92,7 @@ def test_hostile_defaults_of_the_role(db, build, wait_until):
     db.execute(HOSTILE)
     for name, value in SPOILT.items():
         db.cluster.admin(f'ALTER ROLE {private.SERVICE} IN DATABASE "{db.name}" SET {name} = {value}')
-    with private.Daemon(db, AD, {"scan": {"interval_ms": 50}}) as d:
+    with private.Daemon(db, AD, {"scan": {"interval": "50ms"}}) as d:
         bulk(db, "AD_ü'\"\\", 300)
         wait_until(lambda: done(db) == 300, 20)
         time.sleep(1.5)	# past the role's idle_session_timeout
@@ -243,7 +243,7 @@ def test_attached_while_producers_write(db, daemon, wait_until):
     route = db.attach(SECOND, "AD_strands", "DM_strands", history=False)
     history = db.value("SELECT history::text FROM dm_routes WHERE route = %s", (route,))
     db.grant()
-    daemon(ROUTES, {"scan": {"interval_ms": 50}})
+    daemon(ROUTES, {"scan": {"interval": "50ms"}})
     time.sleep(0.3)
     db.finish_history("DM_strands", route)
     stop.set()
@@ -286,7 +286,7 @@ def test_risk_budget(db, build, wait_until, serial, batch):
     rnd = random.Random(batch)
     db.execute(BUDGET)
     routes = [{"tag": TAG, "source": "AD_strands", "handler": "test.budget", "serial": serial}]
-    conf = {"workers": {"threads": 4, "batch": batch}, "scan": {"interval_ms": 100}}
+    conf = {"workers": {"threads": 4, "batch": batch}, "scan": {"interval": "100ms"}}
     sizes = [rnd.randrange(1, 4000) / 100 for _ in range(500)]
     with private.Daemon(db, routes, conf), private.Daemon(db, routes, conf):
         db.execute("INSERT INTO AD_strands (id, trading_plan, tags) SELECT 'AD_' || n, jsonb_build_object('size', s), %s"

@@ -41,7 +41,7 @@ def both_done(db):
 @pytest.mark.parametrize("enabled", [True, False], ids=["notified", "scanned"])
 def test_both_tags_are_delivered(db, daemon, wait_until, order, enabled):
     db.execute(HANDLERS)
-    daemon(ROUTES, {"scan": {"interval_ms": 50 if not enabled else 500}, "workers": {"batch": 7},
+    daemon(ROUTES, {"scan": {"interval": "50ms" if not enabled else "500ms"}, "workers": {"batch": 7},
                     "module_communication": {"notifications": {"enabled": enabled}}})
     first, second = ORDERS[order]
     threads = [threading.Thread(target=write, args=(db, f"DM_{n}_", first, second, n == 2), daemon=True)

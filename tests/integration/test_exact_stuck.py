@@ -24,7 +24,7 @@ def test_a_stuck_route_does_not_starve_the_others(db, daemon, wait_until):
     handler(db, "loses", "ad_strands", "RAISE EXCEPTION 'race' USING ERRCODE = '40001';")
     bulk(db, "AD_", 2000)
     d = daemon([(TAG, "AD_strands", "test.loses"), ("trader:execute_plan", "DM_strands", "test.reply")],
-               {"queue": {"limit": 200}, "scan": {"interval_ms": 200}})
+               {"queue": {"limit": 200}, "scan": {"interval": "200ms"}})
     for i in range(5):
         db.execute("INSERT INTO DM_strands (id, tags) VALUES (%s, '[\"trader:execute_plan\"]')", (f"DM_{i}",))
     wait_until(lambda: db.value("SELECT count(*) FROM tr_receipts WHERE state = 'done'") == 5, 15)
@@ -33,7 +33,7 @@ def test_a_stuck_route_does_not_starve_the_others(db, daemon, wait_until):
 
 
 def test_route_detached_and_attached_with_what_is_there(db, daemon, wait_until):
-    d = daemon(AD, {"scan": {"interval_ms": 100}})
+    d = daemon(AD, {"scan": {"interval": "100ms"}})
     insert(db, "AD_first")
     wait_until(lambda: done(db) == 1)
     db.execute(f"SELECT strandd.detach('{TAG}', 'ad_strands', 'dm_strands')")
@@ -53,8 +53,8 @@ def test_a_handler_slower_than_the_connect_timeout_fails(db, daemon, wait_until)
     insert(db, "AD_slow")
     insert(db, "AD_quick")
     daemon([(TAG, "AD_strands", "test.sluggish")],
-           {"workers": {"handler_timeout_ms": 2500},
-            "module_communication": {"database": {"connect_timeout_ms": 1000}}})
+           {"workers": {"handler_timeout": "2500ms"},
+            "module_communication": {"database": {"connect_timeout": "1s"}}})
     wait_until(lambda: db.execute("SELECT strand_id, state, sqlstate FROM dm_receipts ORDER BY 1") ==
                [("AD_quick", "done", None), ("AD_slow", "failed", "57014")], 20)
 
@@ -62,7 +62,7 @@ def test_a_handler_slower_than_the_connect_timeout_fails(db, daemon, wait_until)
 def test_a_hint_before_its_strand(db, daemon, wait_until):
     """The strand commits while its forged hint is on its way: whatever the order of
     the two, it is delivered."""
-    daemon(AD, {"scan": {"interval_ms": 3600000}})
+    daemon(AD, {"scan": {"interval": "1h"}})
     for i in range(200):
         db.execute("SELECT pg_notify('dm_evaluate_plan', %s)", (f"AD_{i}",))
         insert(db, f"AD_{i}")
@@ -73,7 +73,7 @@ def test_put_off_is_not_left_to_a_busy_worker(db, daemon, wait_until):
     """A strand that another session holds for a moment; the worker that met it has
     long work then, and another worker has none."""
     d = daemon([(TAG, "AD_strands", "test.record"), (EXECUTE, "DM_strands", "test.slow")],
-               {"workers": {"threads": 4, "batch": 1}, "scan": {"interval_ms": 300}})
+               {"workers": {"threads": 4, "batch": 1}, "scan": {"interval": "300ms"}})
     d.wait_log("listening")
     route = db.value("SELECT route FROM dm_routes WHERE tag = %s", (TAG,))
     for i in range(3):
@@ -162,7 +162,7 @@ def test_long_ids_do_not_fill_the_queue_for_all(db, daemon, wait_until):
 
 def test_a_held_route_row_costs_no_connection(db, daemon, wait_until):
     """The position cannot be recorded while somebody holds the route's row."""
-    d = daemon(AD, {"scan": {"interval_ms": 100}})
+    d = daemon(AD, {"scan": {"interval": "100ms"}})
     other = db.connect(autocommit=False)
     db.execute("SELECT FROM dm_routes FOR UPDATE", conn=other)
     insert(db, "AD_1")
@@ -180,7 +180,7 @@ def test_attached_anew_between_two_passes(db, daemon, wait_until):
     db.execute("CREATE TABLE EX_strands (id text PRIMARY KEY, tags jsonb)")
     db.attach(TAG, "EX_strands", "DM_strands", deliver_existing=True)
     db.grant()
-    d = daemon([(TAG, "EX_strands", "test.record")], {"scan": {"interval_ms": 1000}})
+    d = daemon([(TAG, "EX_strands", "test.record")], {"scan": {"interval": "1s"}})
     d.wait_log("listening")
     for i in range(5):
         db.execute(f"SELECT strandd.detach('{TAG}', 'ex_strands', 'dm_strands')")

@@ -60,8 +60,8 @@ def test_settings_of_a_handler_end_with_its_batch(db, daemon, seen, local):
 def test_what_a_handler_finds(db, daemon, seen):
     """The planner as usual, the tag, a known session; not our own pins."""
     service.function(db, look())
-    daemon(ROUTE, conf={"module_communication": {"database": {"lock_timeout_ms": 1234}},
-                        "workers": {"handler_timeout_ms": 5678}})
+    daemon(ROUTE, conf={"module_communication": {"database": {"lock_timeout": "1234ms"}},
+                        "workers": {"handler_timeout": "5678ms"}})
     service.publish(db, "ad_strands", "AD_1", [PLAN])
     service.final(db, "dm", "AD_1", PLAN)
     assert seen()["AD_1"] == {
@@ -239,7 +239,7 @@ def test_lock_that_is_not_to_be_had(db, daemon):
     holder = db.connect(autocommit=False)
     db.execute("UPDATE test.account SET n = n", conn=holder)
     service.publish(db, "ad_strands", "AD_1", [PLAN])
-    d = daemon(ROUTE, conf={"module_communication": {"database": {"lock_timeout_ms": 200}}})
+    d = daemon(ROUTE, conf={"module_communication": {"database": {"lock_timeout": "200ms"}}})
     d.wait_log("SQLSTATE 55P03")
     assert service.receipt(db, "dm", "AD_1", PLAN) is None
     holder.commit()
@@ -288,18 +288,18 @@ def test_right_withdrawn_and_given_back(db, daemon):
 
 
 def test_handler_beyond_its_time_is_stopped(db, daemon):
-    receipt = one_bad(db, daemon, "PERFORM pg_sleep(30);", workers={"handler_timeout_ms": 300})
+    receipt = one_bad(db, daemon, "PERFORM pg_sleep(30);", workers={"handler_timeout": "300ms"})
     assert receipt["sqlstate"] == "57014" and "timeout" in receipt["error"], receipt
 
 
 def test_endless_loop_is_stopped(db, daemon):
-    receipt = one_bad(db, daemon, "LOOP END LOOP;", workers={"handler_timeout_ms": 300})
+    receipt = one_bad(db, daemon, "LOOP END LOOP;", workers={"handler_timeout": "300ms"})
     assert receipt["sqlstate"] == "57014"
 
 
 def test_handler_cannot_lift_its_deadline(db, daemon):
     receipt = one_bad(db, daemon, "PERFORM set_config('statement_timeout', '0', false); PERFORM pg_sleep(30);",
-                      workers={"handler_timeout_ms": 300})
+                      workers={"handler_timeout": "300ms"})
     assert receipt["sqlstate"] == "57014"
 
 
@@ -338,7 +338,7 @@ def test_handler_that_swallows_its_cancellation(db, daemon):
     fail_with(db, """LOOP BEGIN PERFORM pg_sleep(30); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP;""")
     for i in range(6):
         service.publish(db, "ad_strands", f"AD_{i}", [PLAN], kind="bad" if i == 3 else "good")
-    d = daemon(ROUTE, conf={"workers": {"handler_timeout_ms": 200, "batch": 1, "threads": 2}})
+    d = daemon(ROUTE, conf={"workers": {"handler_timeout": "200ms", "batch": 1, "threads": 2}})
     for i in (0, 1, 2, 4, 5):
         assert service.final(db, "dm", f"AD_{i}", PLAN)["state"] == "done"
     d.wait_log("no answer from the server in time")

@@ -148,7 +148,7 @@ def test_silent_server_is_told_and_waited_for(daemon):
         s.bind(("127.0.0.1", 0))
         s.listen()
         port = s.getsockname()[1]
-        d = daemon(RECORD, ready=False, conf=database(host="127.0.0.1", port=port, connect_timeout_ms=300))
+        d = daemon(RECORD, ready=False, conf=database(host="127.0.0.1", port=port, connect_timeout="300ms"))
         assert_waits(d, "no answer within the connect timeout", port=str(port))
         leaves(d)
 
@@ -219,7 +219,7 @@ def silent(tmp_path):
 
 def test_silent_first_host_leaves_time_for_the_second(db, daemon, silent):
     since = time.monotonic()
-    d = daemon(RECORD, conf=database(host=f"{silent},/no/such/directory,{db.cluster.dir}", connect_timeout_ms=1500))
+    d = daemon(RECORD, conf=database(host=f"{silent},/no/such/directory,{db.cluster.dir}", connect_timeout="1500ms"))
     service.publish(db, "ad_strands", "AD_1", [TAG])
     assert service.final(db, "dm", "AD_1", TAG)["state"] == "done"
     assert time.monotonic() - since < 8, d.log()
@@ -232,7 +232,7 @@ def test_several_hosts_of_a_service_file(db, daemon, silent):
     with open(service_file, "w", encoding="utf-8") as f:
         f.write(f"[trading]\nhost=127.0.0.1,{silent},{db.cluster.dir}\nport=1,5432,{db.cluster.settings.get('port', 5432)}\n"
                 f"dbname={db.name}\nuser={private.SERVICE}\n")
-    d = private.Daemon(db, RECORD, database(service="trading", connect_timeout_ms=1500), env={"PGSERVICEFILE": service_file})
+    d = private.Daemon(db, RECORD, database(service="trading", connect_timeout="1500ms"), env={"PGSERVICEFILE": service_file})
     for key in ("host", "port", "database", "user"):
         del d.settings["module_communication"]["database"][key]
     try:
@@ -243,7 +243,7 @@ def test_several_hosts_of_a_service_file(db, daemon, silent):
 
 
 def test_each_host_is_told(daemon, silent):
-    d = daemon(RECORD, ready=False, conf=database(host=f"{silent},/no/such/directory", connect_timeout_ms=600))
+    d = daemon(RECORD, ready=False, conf=database(host=f"{silent},/no/such/directory", connect_timeout="600ms"))
     assert_waits(d, f'"{silent}"', "no answer within the connect timeout", '"/no/such/directory"', "No such file")
     leaves(d)
 
@@ -380,7 +380,7 @@ def workers(db):
 
 
 def test_idle_connections_are_closed(db, daemon, wait_until):
-    daemon(RECORD, conf=database(idle_timeout_ms=1000))
+    daemon(RECORD, conf=database(idle_timeout="1s"))
     service.publish(db, "ad_strands", "AD_1", [TAG])
     service.final(db, "dm", "AD_1", TAG)
     assert workers(db) >= 1
@@ -390,7 +390,7 @@ def test_idle_connections_are_closed(db, daemon, wait_until):
 
 
 def test_old_connections_are_renewed_while_strands_flow(db, daemon, wait_until):
-    d = daemon(RECORD, conf={"workers": {"batch": 5}, **database(max_lifetime_ms=1000)})
+    d = daemon(RECORD, conf={"workers": {"batch": 5}, **database(max_lifetime="1s")})
     end = time.monotonic() + 3.5
     n = 0
     while time.monotonic() < end:
@@ -410,7 +410,7 @@ def test_renewal_is_refused_while_strands_flow(db, daemon, wait_until):
     db.execute("ALTER FUNCTION test.slow(jsonb) COST 1")
     service.publish_many(db, "ad_strands", "AD_", 1600, [TAG], timeframe="0.005")
     d = daemon([(TAG, "AD_strands", "test.slow")],
-               conf={"workers": {"batch": 5}, **database(max_lifetime_ms=1000)})
+               conf={"workers": {"batch": 5}, **database(max_lifetime="1s")})
     wait_until(lambda: service.count_receipts(db, "dm", TAG) > 0)
     db.cluster.admin(f"ALTER ROLE {private.SERVICE} CONNECTION LIMIT 0")
     try:

@@ -46,7 +46,8 @@ def test_broken_file_is_named_with_its_line():
     ('routes = (\n { tag = "dm:evaluate_plan"; source = "AD_strands"; handlr = "f"; } );\n', 2, ["handlr", "handler"]),
     ("workers: { threads = 400; };\n", 1, ["workers.threads", "64"]),
     ('workers: { threads = "four"; };\n', 1, ["workers.threads"]),
-    ("scan: { interval_ms = 99999999999; };\n", 1, ["99999999999L"]),
+    ("queue: { limit = 99999999999; };\n", 1, ["99999999999L"]),
+    ("scan: { interval = 5; };\n", 1, ["scan.interval = 5 lacks its unit", '"5ms"', '"5s"']),
     ('log: { level = "loud"; };\n', 1, ["log.level", "debug"]),
 ])
 def test_wrong_setting_is_named_with_its_line(text, line, words):

@@ -223,7 +223,7 @@ def test_column_added_while_serving(db, daemon):
 def test_by_scanning_alone(db, daemon):
     """notifications.enabled = false: no listener, and every strand is found."""
     d = daemon([(PLAN, "AD_strands", "test.reply")],
-               conf={"module_communication": {"notifications": {"enabled": False}}, "scan": {"interval_ms": 100}})
+               conf={"module_communication": {"notifications": {"enabled": False}}, "scan": {"interval": "100ms"}})
     service.publish(db, "ad_strands", "AD_1", [PLAN])
     assert service.final(db, "dm", "AD_1", PLAN)["state"] == "done"
     assert "listening" not in d.log()
@@ -265,7 +265,7 @@ def test_serial_route_keeps_a_budget(db, daemon, volatility, spent, bad):
 def test_serial_batch_is_bounded_in_time(db, daemon):
     """Strands that together take longer than one may: several transactions, none fails."""
     d = daemon([{"tag": PLAN, "source": "AD_strands", "handler": "test.slow", "serial": True}],
-               {"workers": {"handler_timeout_ms": 1000}})
+               {"workers": {"handler_timeout": "1s"}})
     service.publish_many(db, "ad_strands", "AD_", 8, [PLAN], timeframe="0.3")
     private.wait_until(lambda: service.count_receipts(db, "dm", PLAN) == 8)
     assert set(service.states(db, "dm", PLAN).values()) == {"done"}

@@ -92,19 +92,19 @@ def test_counters_agree_with_the_database(db, daemon, wait_until):
 
 
 def test_scans_are_counted(db, daemon, wait_until):
-    d = daemon([(PLAN, "AD_strands", "test.nothing")], conf={"scan": {"interval_ms": 50}})
+    d = daemon([(PLAN, "AD_strands", "test.nothing")], conf={"scan": {"interval": "50ms"}})
     first = counter(d, "scan_passes")
     wait_until(lambda: counter(d, "scan_passes") >= first + 3)
     d.stop()
     service.publish_many(db, "ad_strands", "AD_", 10, [PLAN])
-    d = daemon([(PLAN, "AD_strands", "test.nothing")], conf={"scan": {"interval_ms": 50}})
+    d = daemon([(PLAN, "AD_strands", "test.nothing")], conf={"scan": {"interval": "50ms"}})
     wait_until(lambda: service.count_receipts(db, "dm", PLAN) == 10)
     assert counter(d, "scan_found") == 10 and counter(d, "scan_rows") >= 10
 
 
 def test_forged_and_repeated_notifications_are_counted(db, daemon, wait_until):
     """Anyone may send one; nothing runs twice, nothing runs that is not there."""
-    d = daemon([(PLAN, "AD_strands", "test.record")], conf={"scan": {"interval_ms": 60000}})
+    d = daemon([(PLAN, "AD_strands", "test.record")], conf={"scan": {"interval": "1min"}})
     # The scan at start could find AD_1 too: one duplicate more than we send.
     wait_until(lambda: counter(d, "scan_passes") == 1)
     service.publish(db, "ad_strands", "AD_1", [PLAN])
@@ -129,7 +129,7 @@ def test_overflow_is_counted_and_scanned(db, daemon, wait_until):
     """A queue of ten: what does not fit is found by a scan, at once."""
     db.execute("ALTER FUNCTION test.slow(jsonb) COST 1")
     d = daemon([(PLAN, "AD_strands", "test.slow")],
-               conf={"queue": {"limit": 10}, "workers": {"threads": 1, "batch": 5}, "scan": {"interval_ms": 60000}})
+               conf={"queue": {"limit": 10}, "workers": {"threads": 1, "batch": 5}, "scan": {"interval": "1min"}})
     service.publish(db, "ad_strands", "AD_first", [PLAN], timeframe="0.5")
     wait_until(lambda: service.sleeping(db))
     service.publish_many(db, "ad_strands", "AD_", 200, [PLAN])

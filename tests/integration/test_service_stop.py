@@ -94,11 +94,11 @@ def test_second_signal_hurries(db, daemon):
 
 
 def test_stop_timeout_ends_the_wait(db, daemon):
-    d = start_sleeper(db, daemon, 20, stop_timeout_ms=500)
+    d = start_sleeper(db, daemon, 20, stop_timeout="500ms")
     since = time.monotonic()
     leave_quickly(d, signal.SIGTERM, 2.5)
     assert time.monotonic() - since >= 0.5
-    assert "stop_timeout_ms" in d.log()
+    assert "stop_timeout" in d.log()
     assert service.states(db, "dm", TAG) == {}
     db.execute("UPDATE ad_strands SET timeframe = '0'")
     daemon(SLOW)
@@ -108,7 +108,7 @@ def test_stop_timeout_ends_the_wait(db, daemon):
 
 def test_stop_timeout_of_nothing_leaves_no_handler_behind(db, daemon, wait_until):
     """The server must notice that the daemon has gone, and end the handler."""
-    d = start_sleeper(db, daemon, 60, stop_timeout_ms=0)
+    d = start_sleeper(db, daemon, 60, stop_timeout="0ms")
     leave_quickly(d, signal.SIGTERM, 2.0)
     wait_until(lambda: not service.sessions(db), timeout=10, what="no session of the daemon's")
 

@@ -100,7 +100,7 @@ def wait_listening(daemon, db, wait_until):
 @pytest.mark.sanitize
 def test_counts_what_happened(daemon, db, wait_until):
     d = daemon(routes=[("dm:evaluate_plan", "AD_strands", "test.evaluate_plan")],
-               conf={"scan": {"interval_ms": 60000}})
+               conf={"scan": {"interval": "1min"}})
     before = wait_listening(d, db, wait_until)
     publish(db, [f"AD_{n}" for n in range(50)])
     wait_for(d, wait_until, "settled_total", 50)
@@ -116,7 +116,7 @@ def test_counts_what_happened(daemon, db, wait_until):
 
 
 def test_counts_forged_notifications(daemon, db, wait_until):
-    d = daemon(conf={"scan": {"interval_ms": 60000}})
+    d = daemon(conf={"scan": {"interval": "1min"}})
     publish(db, ["AD_untagged"], tags='["something:else"]')
     before = wait_listening(d, db, wait_until)[sample("forged_total")]
     for payload in ("AD_unknown", "AD_untagged", "", "x" * 7999):
@@ -130,7 +130,7 @@ def test_counts_forged_notifications(daemon, db, wait_until):
 
 def test_counts_duplicates_and_failures(daemon, db, wait_until):
     d = daemon(routes=[("dm:evaluate_plan", "AD_strands", "test.fail_some")],
-               conf={"scan": {"interval_ms": 60000}})
+               conf={"scan": {"interval": "1min"}})
     wait_listening(d, db, wait_until)
     publish(db, ["AD_good"])
     db.execute("INSERT INTO AD_strands (id, kind, tags) VALUES ('AD_bad', 'fail', '[\"dm:evaluate_plan\"]')")

@@ -96,22 +96,24 @@ START_TEST(everything_given)
 	struct conf *c = load_text(
 		"module_communication: { database: { host = \"/run/pg\"; port = 5433; database = \"d\";\n"
 		"  user = \"u\"; service = \"s\"; search_path = \"a, \\\"B c\\\"\";\n"
-		"  connect_timeout_ms = 100; lock_timeout_ms = 1; idle_timeout_ms = 1000L;\n"
-		"  max_lifetime_ms = 604800000; };\n"
-		"  notifications: { enabled = false; }; };\n"
-		"workers: { threads = 64; batch = 1; handler_timeout_ms = 0x3e8; };\n"
-		"queue: { limit = 5; bytes = 4294967296L; };\n"
-		"scan: { interval_ms = 10; page = 7; };\n"
+		"  connect_timeout = \"100ms\"; lock_timeout = \"1ms\"; idle_timeout = \"1s\";\n"
+		"  max_lifetime = \"7d\"; };\n"
+		"  notifications: { enabled = false; channels = [ \"a_b\", \"c\" ]; };\n"
+		"  cleanup: { enabled = true; retention_days = 30; pause = \"2min\"; }; };\n"
+		"workers: { threads = 64; batch = 1; reserved_for_high = 0x3; handler_timeout = \"1.5s\"; };\n"
+		"queue: { limit = 5; bytes = \"4GiB\"; };\n"
+		"scan: { interval = \"10ms\"; page = 7; };\n"
 		"modules = ( { name = \"risk\"; table = \"rk.RK_strands\"; } );\n"
 		"# a comment with 99999999999 and \"\n"
 		"/* and\n 99999999999 */\n"
 		"routes = (\n"
-		"  { tag = \"risk:check\"; source = \"AD_strands\"; handler = \"f\"; serial = true; },\n"
+		"  { tag = \"risk:check\"; source = \"AD_strands\"; handler = \"f\"; serial = true;\n"
+		"    attempts = 1; backoff: { initial = \"2s\"; factor = 1.5; cap = \"1d\"; }; timeout = \"90s\"; },\n"
 		"  { tag = \"risk:check\"; source = \"TR_strands\"; handler = \"99999999999\"; }\n"
 		");\n"
 		"stats: { socket = \"/tmp/s\"; };\n"
 		"log: { level = \"debug\"; };\n"
-		"stop_timeout_ms = 0;\n");
+		"stop_timeout = \"0s\";\n");
 
 	ck_assert_str_eq(c->db_host, "/run/pg");
 	ck_assert_str_eq(c->db_port, "5433");
@@ -122,13 +124,26 @@ START_TEST(everything_given)
 	ck_assert_int_eq(c->db_idle_timeout_ms, 1000);
 	ck_assert(!c->notifications_enabled);
 	ck_assert_int_eq(c->workers_threads, 64);
-	ck_assert_int_eq(c->handler_timeout_ms, 1000);
+	ck_assert_int_eq(c->handler_timeout_ms, 1500);
+	ck_assert_int_eq(c->workers_reserved_for_high, 3);
+	ck_assert_uint_eq(c->n_channels, 2);
+	ck_assert_str_eq(c->channels[1], "c");
+	ck_assert(c->cleanup_enabled);
+	ck_assert_int_eq(c->cleanup_pause_ms, 120000);
 	ck_assert_int_eq(c->queue_bytes, INT64_C(4294967296));
 	ck_assert_uint_eq(c->n_modules, 1);
 	ck_assert_uint_eq(c->n_routes, 2);
 	ck_assert(c->routes[0].serial);
 	ck_assert(!c->routes[1].serial);
-	ck_assert_int_eq(c->routes[0].line, 14);
+	ck_assert_int_eq(c->routes[0].attempts, 1);
+	ck_assert_int_eq(c->routes[0].backoff_initial_ms, 2000);
+	ck_assert(c->routes[0].backoff_factor > 1.49 && c->routes[0].backoff_factor < 1.51);
+	ck_assert_int_eq(c->routes[0].timeout_ms, 90000);
+	ck_assert_int_eq(c->routes[1].attempts, 5);
+	ck_assert_int_eq(c->routes[1].backoff_cap_ms, 300000);
+	ck_assert_int_eq(c->routes[1].timeout_ms, 0);
+	ck_assert_int_eq(c->routes[1].suspend_after, 20);
+	ck_assert_int_eq(c->routes[0].line, 15);
 	ck_assert_str_eq(c->routes[1].source, "TR_strands");
 	ck_assert_int_eq(c->log_level, LOG_LEVEL_DEBUG);
 	ck_assert_int_eq(c->stop_timeout_ms, 0);
@@ -167,7 +182,7 @@ static const struct bad {
 	/* unknown names */
 	{ "worker: { threads = 4; };", 1, "unknown setting \"worker\"; did you mean \"workers\"?" },
 	{ "workers: {\n\n thraeds = 4; };", 3, "unknown setting \"workers.thraeds\"; did you mean \"workers.threads\"?" },
-	{ "workers: { colour = 4; };", 1, "known here: threads, batch, handler_timeout_ms" },
+	{ "workers: { colour = 4; };", 1, "known here: threads, batch, max_batch_bytes" },
 	{ "host = \"x\";", 1, "did you mean \"module_communication.database.host\"?" },
 	{ "module_communication: { databse: { }; };", 1, "did you mean \"module_communication.database\"?" },
 	{ "module_communication: { modules = (); };", 1, "unknown setting \"module_communication.modules\"" },
@@ -196,17 +211,23 @@ static const struct bad {
 	{ "workers: { threads = -4; };", 1, "workers.threads = -4 is out of bounds" },
 	{ "workers: { threads = 4294967300L; };", 1, "workers.threads = 4294967300 is out of bounds" },
 	{ "workers: { batch = 1001; };", 1, "1 to 1000 strands" },
-	{ "stop_timeout_ms = -1;", 1, "0 to 3600000 ms" },
+	{ "stop_timeout = \"61min\";", 1, "stop_timeout = 61min is out of bounds: 0ms to 1h" },
+	{ "stop_timeout = \"-1s\";", 1, "stop_timeout must be a number and its unit such as \"20s\", not \"-1s\"" },
+	{ "stop_timeout = 20000;", 1, "stop_timeout = 20000 lacks its unit: write \"20000ms\"" },
+	{ "stop_timeout = \"20\";", 1, "stop_timeout = 20 lacks its unit" },
+	{ "stop_timeout = \"2 weeks\";", 1, "not \"2 weeks\" (units: ms, s, min, h, d)" },
+	{ "stop_timeout = \"0.0005s\";", 1, "is no whole number of milliseconds" },
+	{ "stop_timeout_ms = 20000;", 1, "did you mean \"stop_timeout\"?" },
 	{ "stats: { socket = \"/12345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567\"; };",
 	  1, "stats.socket is 108 bytes long, at most 107 are allowed" },
 	/* numbers that libconfig would bend in silence */
-	{ "queue: {\n bytes = 4294968320; };", 2, "the number 4294968320 does not fit in 32 bits; write 4294968320L" },
-	{ "queue: { bytes = 2147483648; };", 1, "does not fit in 32 bits" },
-	{ "queue: { bytes = 0x100000400; };", 1, "the number 0x100000400 does not fit" },
-	{ "queue: { bytes = -3000000000; };", 1, "the number -3000000000 does not fit" },
-	{ "queue: { bytes = 99999999999999999999L; };", 1, "is too large" },
-	{ "queue: { bytes = 1.0e999; };", 1, "the number 1.0e999 is too large" },
-	{ "queue: { bytes = 1e6; };", 1, "write the number 1e6 in full" },
+	{ "queue: {\n limit = 4294968320; };", 2, "the number 4294968320 does not fit in 32 bits; write 4294968320L" },
+	{ "queue: { limit = 2147483648; };", 1, "does not fit in 32 bits" },
+	{ "queue: { limit = 0x100000400; };", 1, "the number 0x100000400 does not fit" },
+	{ "queue: { limit = -3000000000; };", 1, "the number -3000000000 does not fit" },
+	{ "queue: { limit = 99999999999999999999L; };", 1, "is too large" },
+	{ "queue: { limit = 1.0e999; };", 1, "the number 1.0e999 is too large" },
+	{ "queue: { limit = 1e6; };", 1, "write the number 1e6 in full" },
 	/* modules */
 	{ "modules = 1;", 1, "modules must be a list in ( ) of groups in { }, not a whole number" },
 	{ "modules = ();", 1, "modules is empty" },
@@ -325,7 +346,7 @@ END_TEST
 START_TEST(cut_files)
 {
 	const char *text = "workers: { threads = 4; batch = 0x10; };\n"
-			   "log: { level = \"in\\\"fo\"; }; /* x */ stop_timeout_ms = 20.5e-3L;\n"
+			   "log: { level = \"in\\\"fo\"; }; /* x */ stop_timeout = 20.5e-3L;\n"
 			   "routes = ( { tag = \"dm:x\"; source = \"s\"; handler = \"f\"; } );\n";
 
 	for (size_t len = 0; len <= strlen(text); len++) {
@@ -453,14 +474,13 @@ START_TEST(table_is_sound)
 
 		ck_assert_int_le(o->min, o->max);
 		ck_assert_int_eq(o->help[strlen(o->help) - 1], '.');
-		if (!o->fallback || (o->type != OPTION_INT && o->type != OPTION_INT64))
+		if (!o->fallback || o->type != OPTION_INT)
 			continue;
 		number = strtoll(o->fallback, &end, 10);
 		ck_assert_int_eq(*end, '\0');
 		ck_assert_int_ge(number, o->min);
 		ck_assert_int_le(number, o->max);
-		if (o->type == OPTION_INT)
-			ck_assert_int_le(o->max, INT_MAX);
+		ck_assert_int_le(o->max, INT_MAX);
 	}
 }
 END_TEST

@@ -1,0 +1,488 @@
+#include "conf/value.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "conf/report.h"
+#include "conf/unit.h"
+
+static void *field(const struct option *o, void *base)
+{
+	return (char *)base + o->offset;
+}
+
+static bool is_string(const struct option *o)
+{
+	return o->type == OPTION_STRING || o->type == OPTION_DATABASE || o->type == OPTION_PORT;
+}
+
+static bool has_none(const struct option *o)
+{
+	return o->fallback && strcmp(o->fallback, "none") == 0;
+}
+
+static int no_memory(struct err *e)
+{
+	return err_set(e, STRAND_ENOMEM, "out of memory");
+}
+
+int values_default(const struct option_table *table, void *base)
+{
+	for (size_t i = 0; i < table->n; i++) {
+		const struct option *o = &table->options[i];
+		int r = o->fallback ? value_set(o, base, o->fallback, NULL) : 0;
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static void strings_free(char **strings)
+{
+	for (char **s = strings; s && *s; s++)
+		free(*s);
+	free(strings);
+}
+
+void values_release(const struct option_table *table, void *base)
+{
+	for (size_t i = 0; i < table->n; i++) {
+		const struct option *o = &table->options[i];
+
+		if (is_string(o)) {
+			free(*(char **)field(o, base));
+			*(char **)field(o, base) = NULL;
+		} else if (o->type == OPTION_STRINGS) {
+			strings_free(*(char ***)field(o, base));
+			*(char ***)field(o, base) = NULL;
+		}
+	}
+}
+
+/* --- text that is kept ------------------------------------------------------- */
+
+static int check_length(const struct option *o, const char *text, struct err *e)
+{
+	size_t len = strlen(text);
+
+	if (len == 0)
+		return err_set(e, STRAND_EINVAL, "%s must not be empty%s", o->path,
+			       o->required ? "" : "; leave it out instead");
+	if (len > (size_t)o->max && o->type != OPTION_PORT)
+		return err_set(e, STRAND_EINVAL, "%s is %zu bytes long, at most %" PRId64 " are allowed",
+			       o->path, len, o->max);
+	return 0;
+}
+
+/* libpq would take the place of every other setting from it.  The text is not
+ * quoted: it may hold a password. */
+static int check_database(const struct option *o, const char *text, struct err *e)
+{
+	if (!strchr(text, '=') && !strstr(text, "://"))
+		return 0;
+	return err_set(e, STRAND_EINVAL,
+		       "%s must be a name alone, without '=' and '://'; host, user and password"
+		       " have settings of their own", o->path);
+}
+
+static int set_string(const struct option *o, void *base, const char *text, struct err *e)
+{
+	char **place = field(o, base), *copy;
+	int r = check_length(o, text, e);
+
+	if (r == 0 && o->type == OPTION_DATABASE)
+		r = check_database(o, text, e);
+	if (r < 0)
+		return r;
+	copy = strdup(text);
+	if (!copy)
+		return no_memory(e);
+	free(*place);
+	*place = copy;
+	return 0;
+}
+
+/* Takes the array and what is in it, also on failure. */
+static int store_strings(const struct option *o, void *base, char **strings, size_t n, struct err *e)
+{
+	char ***place = field(o, base);
+	int r = n ? 0 : err_set(e, STRAND_EINVAL, "%s must not be empty; leave it out instead", o->path);
+
+	for (size_t i = 0; i < n && r == 0; i++)
+		r = strings[i] ? check_length(o, strings[i], e) : no_memory(e);
+	if (r < 0) {
+		strings_free(strings);
+		return r;
+	}
+	strings_free(*place);
+	*place = strings;
+	return 0;
+}
+
+static int set_strings(const struct option *o, void *base, const char *text, struct err *e)
+{
+	char **strings = calloc(strlen(text) + 2, sizeof(*strings));
+	size_t n = 0;
+
+	if (!strings)
+		return no_memory(e);
+	while (*text) {
+		size_t len = strcspn(text, ","), start = strspn(text, " "), end = len;
+
+		while (end > start && text[end - 1] == ' ')
+			end--;
+		start = start < end ? start : end;
+		strings[n++] = strndup(text + start, end - start);
+		text += len + (text[len] == ',');
+	}
+	return store_strings(o, base, strings, n, e);
+}
+
+/* --- numbers ----------------------------------------------------------------- */
+
+static void bound_text(const struct option *o, int64_t bound, char out[UNIT_TEXT_SIZE])
+{
+	if (o->type == OPTION_DURATION)
+		duration_format(bound, out);
+	else if (o->type == OPTION_SIZE)
+		size_format(bound, out);
+	else
+		snprintf(out, UNIT_TEXT_SIZE, "%" PRId64, bound);
+}
+
+static int out_of_bounds(const struct option *o, const char *text, struct err *e)
+{
+	char min[UNIT_TEXT_SIZE], max[UNIT_TEXT_SIZE];
+
+	bound_text(o, o->min, min);
+	bound_text(o, o->max, max);
+	return err_set(e, STRAND_EINVAL, "%s = %.64s is out of bounds: %s to %s%s%s%s", o->path, text, min, max,
+		       o->unit ? " " : "", o->unit ? o->unit : "", has_none(o) ? ", or none" : "");
+}
+
+static int set_int(const struct option *o, void *base, const char *text, struct err *e)
+{
+	char quoted[QUOTE_SIZE], *end;
+	long long number;
+
+	errno = 0;
+	number = strtoll(text, &end, 10);
+	if (end == text || *end || (*text != '-' && (*text < '0' || *text > '9')))
+		return err_set(e, STRAND_EINVAL, "%s must be a whole number, not %s", o->path,
+			       quote(quoted, text));
+	if (errno == ERANGE || number < o->min || number > o->max)
+		return out_of_bounds(o, text, e);
+	*(int *)field(o, base) = (int)number;
+	return 0;
+}
+
+static int set_port(const struct option *o, void *base, const char *text, struct err *e)
+{
+	struct option number = *o;
+	int port;
+
+	/* Text may name several: "5432,5433" goes with several hosts. */
+	if (text[strspn(text, "-0123456789")] == '\0' && *text) {
+		number.offset = 0;
+		int r = set_int(&number, &port, text, e);
+		if (r < 0)
+			return r;
+	}
+	return set_string(o, base, text, e);
+}
+
+static int unit_error(const struct option *o, const char *text, enum unit_fault fault, struct err *e)
+{
+	bool size = o->type == OPTION_SIZE;
+	const char *units = size ? SIZE_UNITS : DURATION_UNITS;
+	char quoted[QUOTE_SIZE];
+
+	quote(quoted, text);
+	switch (fault) {
+	case UNIT_MISSING:
+		return err_set(e, STRAND_EINVAL, "%s = %.64s lacks its unit: write \"%.64s%s\" or \"%.64s%s\" (units: %s)",
+			       o->path, text, text, size ? "B" : "ms", text, size ? "MiB" : "s", units);
+	case UNIT_INEXACT:
+		return err_set(e, STRAND_EINVAL, "%s = %s is no whole number of %s", o->path, quoted,
+			       size ? "bytes" : "milliseconds");
+	case UNIT_RANGE:
+		return out_of_bounds(o, text, e);
+	default:
+		return err_set(e, STRAND_EINVAL, "%s must be a number and its unit such as \"%s\"%s, not %s (units: %s)",
+			       o->path, has_none(o) ? "30s" : o->fallback, has_none(o) ? ", or \"none\"" : "",
+			       quoted, units);
+	}
+}
+
+static int set_unit(const struct option *o, void *base, const char *text, struct err *e)
+{
+	enum unit_fault fault;
+	int64_t value = 0;
+
+	if (has_none(o) && strcmp(text, "none") == 0) {
+		*(int64_t *)field(o, base) = 0;
+		return 0;
+	}
+	fault = o->type == OPTION_SIZE ? size_parse(text, &value) : duration_parse(text, &value);
+	if (fault != UNIT_OK)
+		return unit_error(o, text, fault, e);
+	if (value < o->min || value > o->max)
+		return out_of_bounds(o, text, e);
+	*(int64_t *)field(o, base) = value;
+	return 0;
+}
+
+static int store_decimal(const struct option *o, void *base, double value, const char *text, struct err *e)
+{
+	/* Written so that a NaN is refused. */
+	if (!(value >= (double)o->min && value <= (double)o->max))
+		return out_of_bounds(o, text, e);
+	*(double *)field(o, base) = value;
+	return 0;
+}
+
+static int set_decimal(const struct option *o, void *base, const char *text, struct err *e)
+{
+	char quoted[QUOTE_SIZE];
+	double value = 0;
+	enum unit_fault fault = decimal_parse(text, &value);
+
+	if (fault == UNIT_RANGE)
+		return out_of_bounds(o, text, e);
+	if (fault != UNIT_OK)
+		return err_set(e, STRAND_EINVAL, "%s must be a number such as %s, not %s", o->path, o->fallback,
+			       quote(quoted, text));
+	return store_decimal(o, base, value, text, e);
+}
+
+/* --- names ------------------------------------------------------------------- */
+
+static int set_bool(const struct option *o, void *base, const char *text, struct err *e)
+{
+	char quoted[QUOTE_SIZE];
+
+	if (strcasecmp(text, "true") != 0 && strcasecmp(text, "false") != 0)
+		return err_set(e, STRAND_EINVAL, "%s must be true or false, not %s", o->path,
+			       quote(quoted, text));
+	*(bool *)field(o, base) = strcasecmp(text, "true") == 0;
+	return 0;
+}
+
+static void one_of(const struct option *o, char *out, size_t size)
+{
+	size_t len = 0;
+
+	for (const char *const *name = option_choices(o->type); *name && len < size; name++)
+		len += (size_t)snprintf(out + len, size - len, "%s\"%s\"", len ? ", " : "one of ", *name);
+}
+
+static int set_choice(const struct option *o, void *base, const char *text, struct err *e)
+{
+	const char *const *names = option_choices(o->type);
+	char quoted[QUOTE_SIZE], wanted[128];
+
+	for (int i = 0; names[i]; i++) {
+		if (strcmp(names[i], text) == 0) {
+			/* Both enums are unsigned ints to the compiler. */
+			*(unsigned *)field(o, base) = (unsigned)i;
+			return 0;
+		}
+	}
+	one_of(o, wanted, sizeof(wanted));
+	return err_set(e, STRAND_EINVAL, "%s must be %s, not %s", o->path, wanted, quote(quoted, text));
+}
+
+int value_set(const struct option *o, void *base, const char *text, struct err *e)
+{
+	switch (o->type) {
+	case OPTION_STRING:
+	case OPTION_DATABASE:
+		return set_string(o, base, text, e);
+	case OPTION_PORT:
+		return set_port(o, base, text, e);
+	case OPTION_STRINGS:
+		return set_strings(o, base, text, e);
+	case OPTION_INT:
+		return set_int(o, base, text, e);
+	case OPTION_DECIMAL:
+		return set_decimal(o, base, text, e);
+	case OPTION_DURATION:
+	case OPTION_SIZE:
+		return set_unit(o, base, text, e);
+	case OPTION_BOOL:
+		return set_bool(o, base, text, e);
+	case OPTION_LEVEL:
+	case OPTION_FORMAT:
+		return set_choice(o, base, text, e);
+	}
+	return err_set(e, STRAND_EINVAL, "%s has no type", o->path);
+}
+
+/* --- settings of a file ------------------------------------------------------- */
+
+static bool is_integer(const config_setting_t *s)
+{
+	return config_setting_type(s) == CONFIG_TYPE_INT || config_setting_type(s) == CONFIG_TYPE_INT64;
+}
+
+static int wrong_type(const struct option *o, const config_setting_t *s, struct err *e)
+{
+	const char *wanted = "a string in double quotes";
+	char choices[128];
+
+	if (o->type == OPTION_INT || o->type == OPTION_PORT) {
+		wanted = "a whole number";
+	} else if (o->type == OPTION_DECIMAL) {
+		wanted = "a number";
+	} else if (o->type == OPTION_BOOL) {
+		wanted = "true or false";
+	} else if (o->type == OPTION_STRINGS) {
+		wanted = "an array of strings in [ ]";
+	} else if (option_choices(o->type)) {
+		one_of(o, choices, sizeof(choices));
+		wanted = choices;
+	}
+	return err_set(e, STRAND_EINVAL, "%s must be %s, not %s", o->path, wanted, setting_type_name(s));
+}
+
+static int read_strings(const struct option *o, void *base, const config_setting_t *s, struct err *e)
+{
+	int n = config_setting_length(s);
+	char **strings;
+
+	if (config_setting_type(s) != CONFIG_TYPE_ARRAY && config_setting_type(s) != CONFIG_TYPE_LIST)
+		return wrong_type(o, s, e);
+	for (int i = 0; i < n; i++) {
+		if (!config_setting_get_string_elem(s, i))
+			return err_set(e, STRAND_EINVAL, "%s must hold strings only, not %s", o->path,
+				       setting_type_name(config_setting_get_elem(s, (unsigned)i)));
+	}
+	strings = calloc((size_t)n + 1, sizeof(*strings));
+	if (!strings)
+		return no_memory(e);
+	for (int i = 0; i < n; i++)
+		strings[i] = strdup(config_setting_get_string_elem(s, i));
+	return store_strings(o, base, strings, (size_t)n, e);
+}
+
+static int read_integer(const struct option *o, void *base, const config_setting_t *s, struct err *e)
+{
+	char text[24];
+
+	snprintf(text, sizeof(text), "%lld", config_setting_get_int64(s));
+	if (o->type == OPTION_DURATION || o->type == OPTION_SIZE)
+		return unit_error(o, text, UNIT_MISSING, e);
+	return value_set(o, base, text, e);
+}
+
+static int read_decimal(const struct option *o, void *base, const config_setting_t *s, struct err *e)
+{
+	double value = is_integer(s) ? (double)config_setting_get_int64(s) : config_setting_get_float(s);
+	char text[32];
+
+	snprintf(text, sizeof(text), "%.15g", value);
+	return store_decimal(o, base, value, text, e);
+}
+
+int value_read(const struct option *o, void *base, const config_setting_t *s, struct err *e)
+{
+	int type = config_setting_type(s);
+	bool number = o->type == OPTION_INT || o->type == OPTION_PORT || o->type == OPTION_DURATION ||
+		      o->type == OPTION_SIZE;
+
+	if (o->type == OPTION_STRINGS)
+		return read_strings(o, base, s, e);
+	if (o->type == OPTION_DECIMAL && (is_integer(s) || type == CONFIG_TYPE_FLOAT))
+		return read_decimal(o, base, s, e);
+	if (number && is_integer(s))
+		return read_integer(o, base, s, e);
+	if (o->type == OPTION_BOOL && type == CONFIG_TYPE_BOOL)
+		return value_set(o, base, config_setting_get_bool(s) ? "true" : "false", e);
+	if (type == CONFIG_TYPE_STRING && o->type != OPTION_INT && o->type != OPTION_DECIMAL &&
+	    o->type != OPTION_BOOL)
+		return value_set(o, base, config_setting_get_string(s), e);
+	return wrong_type(o, s, e);
+}
+
+/* --- back to text -------------------------------------------------------------- */
+
+static bool strings_text(char *const *strings, struct buf *out)
+{
+	for (char *const *s = strings; s && *s; s++) {
+		buf_adds(out, s == strings ? "" : ", ");
+		buf_adds(out, *s);
+	}
+	return strings != NULL;
+}
+
+static void decimal_text(double value, struct buf *out)
+{
+	char text[40];
+	int digits = 1;
+
+	/* The fewest digits that read back as the same number. */
+	do
+		snprintf(text, sizeof(text), "%.*f", digits, value);
+	while (digits++ < 17 && (strtod(text, NULL) < value || strtod(text, NULL) > value));
+	buf_adds(out, text);
+}
+
+bool value_text(const struct option *o, const void *base, struct buf *out)
+{
+	const void *place = (const char *)base + o->offset;
+	char text[UNIT_TEXT_SIZE];
+
+	switch (o->type) {
+	case OPTION_STRING:
+	case OPTION_DATABASE:
+	case OPTION_PORT:
+		if (*(char *const *)place)
+			buf_adds(out, *(char *const *)place);
+		return *(char *const *)place != NULL;
+	case OPTION_STRINGS:
+		return strings_text(*(char **const *)place, out);
+	case OPTION_INT:
+		buf_addf(out, "%d", *(const int *)place);
+		break;
+	case OPTION_DECIMAL:
+		decimal_text(*(const double *)place, out);
+		break;
+	case OPTION_DURATION:
+		buf_adds(out, has_none(o) && !*(const int64_t *)place ? "none"
+			 : duration_format(*(const int64_t *)place, text));
+		break;
+	case OPTION_SIZE:
+		buf_adds(out, size_format(*(const int64_t *)place, text));
+		break;
+	case OPTION_BOOL:
+		buf_adds(out, *(const bool *)place ? "true" : "false");
+		break;
+	case OPTION_LEVEL:
+	case OPTION_FORMAT:
+		buf_adds(out, option_choices(o->type)[*(const unsigned *)place]);
+		break;
+	}
+	return true;
+}
+
+bool value_equal(const struct option *o, const void *a, const void *b)
+{
+	struct buf texts[2];
+	bool given[2], equal;
+
+	buf_init(&texts[0]);
+	buf_init(&texts[1]);
+	given[0] = value_text(o, a, &texts[0]);
+	given[1] = value_text(o, b, &texts[1]);
+	equal = given[0] == given[1] && !texts[0].failed && !texts[1].failed &&
+		strcmp(texts[0].data, texts[1].data) == 0;
+	buf_release(&texts[0]);
+	buf_release(&texts[1]);
+	return equal;
+}

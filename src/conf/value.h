@@ -1,0 +1,32 @@
+/* Values of options: from text or a setting of a file into the struct, and back.
+ * Any thread that owns the struct.
+ */
+#ifndef STRANDD_CONF_VALUE_H
+#define STRANDD_CONF_VALUE_H
+
+#include <stdbool.h>
+
+#include <libconfig.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "conf/option.h"
+
+/* Fills the fields of `base` with the defaults; STRAND_ENOMEM. */
+int values_default(const struct option_table *table, void *base) MUST_CHECK;
+/* Frees what the fields hold, which are then empty. */
+void values_release(const struct option_table *table, void *base);
+
+/* Puts a value into `base`, as it stands in an environment variable or argument:
+ * strings without quotes, several strings with commas between.  STRAND_EINVAL with
+ * the fault in e->text, which starts with the option's path; the value is not
+ * quoted where it may be a secret.  STRAND_ENOMEM. */
+int value_set(const struct option *o, void *base, const char *text, struct err *e) MUST_CHECK;
+/* The same with a setting of a file, whose type must be the option's. */
+int value_read(const struct option *o, void *base, const config_setting_t *s, struct err *e) MUST_CHECK;
+
+/* Adds the value as value_set takes it.  False, and nothing added: it has none. */
+bool value_text(const struct option *o, const void *base, struct buf *out);
+bool value_equal(const struct option *o, const void *a, const void *b);
+
+#endif
