@@ -1,108 +1,100 @@
 #include "base/log.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/thread.h"
+#include "base/log_render.h"
 
-enum { LINE_MAX_BYTES = 4096 };
-
-static const struct {
-	const char *name;
-	int syslog;	/* the number that sd-daemon(3) gives the level */
-} levels[] = {
-	[LOG_LEVEL_ERROR] = { "error", 3 },
-	[LOG_LEVEL_WARNING] = { "warning", 4 },
-	[LOG_LEVEL_INFO] = { "info", 6 },
-	[LOG_LEVEL_DEBUG] = { "debug", 7 },
+static const char *const formats[] = {
+	[LOG_FORMAT_AUTO] = "auto",
+	[LOG_FORMAT_TEXT] = "text",
+	[LOG_FORMAT_JOURNAL] = "journal",
+	[LOG_FORMAT_JSON] = "json",
 };
 
+/* Relaxed everywhere: settings on their own, nothing is published with them. */
 static _Atomic int max_level = LOG_LEVEL_INFO;
-static pthread_once_t journal_once = PTHREAD_ONCE_INIT;
-static bool to_journal;
+static _Atomic int format_now = LOG_FORMAT_AUTO;
+static _Atomic int64_t instance_now;
 
 /* JOURNAL_STREAM is inherited, so it speaks of us only while standard error is
  * still that stream. */
-static void find_journal(void)
+static bool stderr_is_journal(void)
 {
 	const char *text = getenv("JOURNAL_STREAM");
 	uintmax_t device, inode;
 	struct stat st;
 
 	if (!text || sscanf(text, "%ju:%ju", &device, &inode) != 2)
-		return;
-	to_journal = fstat(STDERR_FILENO, &st) == 0 && st.st_dev == device && st.st_ino == inode;
+		return false;
+	return fstat(STDERR_FILENO, &st) == 0 && st.st_dev == device && st.st_ino == inode;
 }
 
 void log_set_level(enum log_level level)
 {
-	/* Relaxed: a number on its own, nothing is published with it. */
 	atomic_store_explicit(&max_level, (int)level, memory_order_relaxed);
 }
 
-int log_level_parse(const char *text, enum log_level *ret_level)
+void log_set_format(enum log_format format)
 {
-	for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++) {
-		if (strcmp(text, levels[i].name) == 0) {
-			*ret_level = (enum log_level)i;
+	atomic_store_explicit(&format_now, (int)format, memory_order_relaxed);
+}
+
+void log_set_instance(int64_t instance)
+{
+	atomic_store_explicit(&instance_now, instance, memory_order_relaxed);
+}
+
+int log_format_parse(const char *text, enum log_format *ret_format)
+{
+	for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++) {
+		if (strcmp(text, formats[i]) == 0) {
+			*ret_format = (enum log_format)i;
 			return 0;
 		}
 	}
 	return STRAND_EINVAL;
 }
 
-static size_t format_line(char *line, size_t size, enum log_level level, const char *fmt, va_list args)
-	__attribute__((format(printf, 4, 0)));
-
-/* Fills `line` with one line and its newline; returns its length. */
-static size_t format_line(char *line, size_t size, enum log_level level, const char *fmt, va_list args)
+static void write_record(const struct log_record *r)
 {
-	static const char cut[] = "...";
-	size_t head = 0, len;
-	int n;
+	int format = atomic_load_explicit(&format_now, memory_order_relaxed);
+	struct buf line = BUF_INIT;
 
-	if (to_journal)
-		head += (size_t)snprintf(line, size, "<%d>", levels[level].syslog);
-	head += (size_t)snprintf(line + head, size - head, "%s %s: ", levels[level].name, thread_name());
-	n = vsnprintf(line + head, size - head, fmt, args);
-	len = head + (n < 0 ? 0 : (size_t)n);
-	if (len >= size - 1) {
-		len = size - 1;
-		memcpy(line + len - (sizeof(cut) - 1), cut, sizeof(cut) - 1);
-	}
-	for (size_t i = head; i < len; i++) {
-		if (line[i] == '\n' || line[i] == '\r')
-			line[i] = ' ';
-	}
-	line[len] = '\n';
-	return len + 1;
+	buf_init(&line);
+	if (format == LOG_FORMAT_JSON)
+		log_render_json(&line, r);
+	else
+		log_render_text(&line, r, stderr_is_journal());
+	while (!line.failed && write(STDERR_FILENO, line.data, line.len) < 0 && errno == EINTR)
+		;
+	buf_release(&line);
 }
 
-void log_write(enum log_level level, const char *fmt, ...)
+void log_event(enum log_level level, const struct log_fields *fields, const char *fmt, ...)
 {
-	char line[LINE_MAX_BYTES];
+	char message[LOG_MESSAGE_BYTES + 2];	/* so that a cut is seen */
+	struct log_record *r;
 	int saved = errno;
 	va_list args;
-	size_t len;
 
-	/* Relaxed: see log_set_level. */
 	if ((int)level > atomic_load_explicit(&max_level, memory_order_relaxed))
 		return;
-	pthread_once(&journal_once, find_journal);
 	va_start(args, fmt);
-	len = format_line(line, sizeof(line), level, fmt, args);
+	vsnprintf(message, sizeof(message), fmt, args);
 	va_end(args);
-	/* A log line that cannot be written has nowhere to be reported. */
-	while (write(STDERR_FILENO, line, len) < 0 && errno == EINTR)
-		;
+	r = log_record_new(level, fields, message);
+	if (r) {
+		r->instance = atomic_load_explicit(&instance_now, memory_order_relaxed);
+		write_record(r);
+		free(r);
+	}
 	errno = saved;
 }

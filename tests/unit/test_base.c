@@ -222,7 +222,7 @@ START_TEST(log_lines)
 	log_set_level(LOG_LEVEL_DEBUG);
 	log_debug("%s", longest);
 	capture_end(&c, out, sizeof(out));
-	ck_assert(strncmp(out, "info main: one two 2\nerror main: last\ndebug main: yyy", 50) == 0);
+	ck_assert(strncmp(out, "info main: one\\ntwo 2\nerror main: last\ndebug main: yyy", 51) == 0);
 	ck_assert_str_eq(out + strlen(out) - 5, "y...\n");
 	ck_assert_uint_le(strlen(out), 4096 + 40);
 }
