@@ -38,13 +38,13 @@ static struct mutex_queue *locked;
 
 static enum queue_answer offer_lock_free(unsigned route, const char *id, size_t len, bool high)
 {
-	return queue_offer(lock_free, route, id, len, high);
+	return queue_offer(lock_free, route, id, len, high ? QUEUE_HIGH : 0);
 }
 
 static size_t run_lock_free(struct delivery **out, size_t max)
 {
 	unsigned route;
-	size_t n = queue_take(lock_free, out, max, &route);
+	size_t n = queue_take(lock_free, 0, out, max, &route);
 
 	for (size_t i = 0; i < n; i++)
 		queue_finish(lock_free, out[i]);

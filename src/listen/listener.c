@@ -32,7 +32,8 @@ static void dispatch(struct listener *l, const PGnotify *notify)
 
 	for (; ch && ch < end && !strcmp(ch->name, notify->relname); ch++) {
 		count(x, METRIC_NOTIFICATIONS, ch->route, 1);
-		switch (queue_offer(x->queue, ch->route, notify->extra, len, ch->high)) {
+		switch (queue_offer(x->queue, ch->route, notify->extra, len,
+				    ch->high ? QUEUE_HIGH : 0)) {
 		case QUEUE_ADDED:
 			break;
 		case QUEUE_DUPLICATE:

@@ -192,7 +192,7 @@ static void give_back(struct inflight *f, unsigned route, bool parity, size_t by
 	atomic_fetch_sub_explicit(&f->entries, 1, memory_order_relaxed);
 }
 
-static struct entry *entry_new(const struct set_key *k, bool parity, bool high)
+static struct entry *entry_new(const struct set_key *k, bool parity, unsigned flags)
 {
 	struct entry *entry = malloc(sizeof(*entry) + k->id_len + 1);
 
@@ -203,7 +203,8 @@ static struct entry *entry_new(const struct set_key *k, bool parity, bool high)
 	entry->id[k->id_len] = '\0';
 	entry->parity = parity;
 	entry->delivery.route = k->route;
-	entry->delivery.high = high;
+	entry->delivery.high = flags & QUEUE_HIGH;
+	entry->delivery.alone = flags & QUEUE_ALONE;
 	entry->delivery.id_len = k->id_len;
 	entry->delivery.id = entry->id;
 	return entry;
@@ -211,9 +212,9 @@ static struct entry *entry_new(const struct set_key *k, bool parity, bool high)
 
 /* Makes an entry and adds it, the bounds being reserved. */
 static enum queue_answer add_reserved(struct inflight *f, unsigned long h, const struct set_key *k,
-				      bool parity, bool high, struct entry **ret_entry)
+				      bool parity, unsigned flags, struct entry **ret_entry)
 {
-	struct entry *entry = entry_new(k, parity, high);
+	struct entry *entry = entry_new(k, parity, flags);
 	struct entry *gone = NULL;
 	struct cds_lfht_node *there;
 	bool added, answered = false;
@@ -242,7 +243,7 @@ static enum queue_answer add_reserved(struct inflight *f, unsigned long h, const
 }
 
 enum queue_answer inflight_add(struct inflight *f, unsigned route, const char *id, size_t id_len,
-			       bool high, struct entry **ret_entry)
+			       unsigned flags, struct entry **ret_entry)
 {
 	struct set_key k = { route, id, id_len };
 	unsigned long h = hash(f, &k);
@@ -255,7 +256,7 @@ enum queue_answer inflight_add(struct inflight *f, unsigned route, const char *i
 		give_back(f, route, parity, 0);
 		return present(f, h, &k) ? QUEUE_DUPLICATE : QUEUE_FULL;
 	}
-	answer = add_reserved(f, h, &k, parity, high, ret_entry);
+	answer = add_reserved(f, h, &k, parity, flags, ret_entry);
 	if (answer != QUEUE_ADDED)
 		give_back(f, route, parity, id_len);
 	return answer;

@@ -69,7 +69,7 @@ void inflight_release(struct inflight *f);	/* frees all that is in it; also afte
 
 /* Copies the id.  *ret_entry belongs to the set until inflight_remove. */
 enum queue_answer inflight_add(struct inflight *f, unsigned route, const char *id, size_t id_len,
-			       bool high, struct entry **ret_entry);
+			       unsigned flags, struct entry **ret_entry);
 
 /* Takes `entry`: out of the set, and freed. */
 void inflight_remove(struct inflight *f, struct entry *entry);

@@ -53,21 +53,21 @@ int park_sleep(struct park *p, unsigned worker, int64_t deadline, int stop_fd)
 	return r;
 }
 
-bool park_any(const struct park *p)
+bool park_any(const struct park *p, uint64_t among)
 {
 	/* Sequentially consistent: after the work was made takeable. */
-	return atomic_load_explicit(&p->idle, memory_order_seq_cst) != 0;
+	return (atomic_load_explicit(&p->idle, memory_order_seq_cst) & among) != 0;
 }
 
-void park_wake(struct park *p)
+void park_wake(struct park *p, uint64_t among)
 {
 	/* Sequentially consistent: as above. */
 	uint64_t idle = atomic_load_explicit(&p->idle, memory_order_seq_cst);
 
-	while (idle) {
+	while (idle & among) {
 		/* The lowest bit: the same few workers stay busy, and the
 		 * connections of the others may grow old. */
-		uint64_t bit = idle & -idle;
+		uint64_t bit = (idle & among) & -(idle & among);
 
 		/* Release: the work is seen by the worker that finds its bit
 		 * cleared.  Relaxed on failure: the next turn decides. */

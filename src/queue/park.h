@@ -22,6 +22,7 @@
 #include "base/event.h"
 
 #define PARK_MAX_WORKERS 64
+#define PARK_ALL UINT64_MAX
 
 struct park {
 	struct event *events;	/* one a worker */
@@ -40,7 +41,8 @@ bool park_leave(struct park *p, unsigned worker);
 /* Between the two; 0, STRAND_ETIMEOUT, STRAND_ESTOPPED. */
 int park_sleep(struct park *p, unsigned worker, int64_t deadline, int stop_fd);
 
-bool park_any(const struct park *p);	/* is a worker idle? */
-void park_wake(struct park *p);		/* one idle worker, if there is one */
+/* `among`: a bit for each worker that is meant. */
+bool park_any(const struct park *p, uint64_t among);	/* is one of them idle? */
+void park_wake(struct park *p, uint64_t among);		/* the first of those that are idle */
 
 #endif

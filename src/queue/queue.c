@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "queue/ageing.h"
+#include "queue/gate.h"
 #include "queue/inflight.h"
 #include "queue/lane.h"
 #include "queue/park.h"
@@ -10,30 +12,45 @@
 
 /* How no wakeup is lost.
  *
- * Work is takeable when a lane holds something and its route is below its cap.
- * Whoever makes work takeable (an offer, a return, a worker that leaves its
- * route) does so first and looks for idle workers then; an idle worker says so
- * first and looks for takeable work then.  All four are sequentially
- * consistent, so at least one side sees the other.
+ * There are two kinds of work, high and normal, and two classes of workers: the
+ * reserved may take high work, the others both.  Work is takeable when its lane
+ * holds something and its route's gate is passable: open, and below the cap.
  *
- * Whatever becomes takeable wakes a worker of its own.  A worker sleeps only if
- * nothing was takeable when it looked, so for all that became takeable since, a
- * wake went out; the one who got it takes a batch, or passes the wake on when
- * it was told to stop.  So whenever work is takeable and a worker idle,
- * somebody else is on the way.
+ * Whoever may have made work takeable (an offer, a return, a worker that leaves its
+ * route, who opens a route) does so first and looks then for an idle worker that may
+ * take work of this kind.  A worker that wants to sleep says first that it is idle
+ * and looks then for takeable work of the kinds that it may take.  All four are
+ * sequentially consistent, so at least one side sees the other.
+ *
+ * So, for each kind by itself: when work of the kind becomes takeable, either no
+ * worker that may take it is idle, and each of them looks again before it sleeps;
+ * or one of them gets a wake.  Who gets a wake
+ *   - takes a batch, of whatever kind and route, and looks then whether anything is
+ *     left for those who are idle; or
+ *   - finds nothing takeable, and looks again before it sleeps; or
+ *   - was told to stop, and looks in the place of the one it should have been.
+ * Looking for those who are idle asks for each kind: is work of it takeable, and is a
+ * worker idle that may take it?  If so it gets a wake.  So a wake is never answered
+ * by less than it was sent for: whenever work of a kind is takeable and a worker that
+ * may take it is idle, somebody is on the way who will see both.
+ *
+ * A reserved worker is never sent for normal work: it could only go to sleep again,
+ * and the wake would be lost.
  */
 
 enum { LANE_HIGH, LANE_NORMAL, LANES };
 
 struct route {
 	struct lane lanes[LANES];
-	unsigned cap;			/* 0: none */
-	_Atomic unsigned running;	/* workers between queue_take and queue_leave */
+	struct gate gate;
+	unsigned batch;			/* 0: the taker's max */
 };
 
 struct queue {
 	struct inflight inflight;
 	struct park park;
+	uint64_t may_take[LANES];	/* the workers, a bit each */
+	_Alignas(64) struct ageing ageing;
 	_Atomic unsigned turn[LANES];	/* where the next look begins */
 	unsigned n_routes;
 	struct route routes[];
@@ -44,6 +61,14 @@ static struct lane *lane_of(struct queue *q, const struct delivery *d)
 	return &q->routes[d->route].lanes[d->high ? LANE_HIGH : LANE_NORMAL];
 }
 
+static void init_route(struct route *route, const struct queue_config *config, unsigned number)
+{
+	lane_init(&route->lanes[LANE_HIGH]);
+	lane_init(&route->lanes[LANE_NORMAL]);
+	gate_init(&route->gate, config->max_workers ? config->max_workers[number] : 0);
+	route->batch = config->batch ? config->batch[number] : 0;
+}
+
 int queue_new(struct queue **ret_queue, const struct queue_config *config)
 {
 	size_t size = sizeof(struct queue) + config->n_routes * sizeof(struct route);
@@ -51,7 +76,8 @@ int queue_new(struct queue **ret_queue, const struct queue_config *config)
 	int r;
 
 	if (config->n_routes == 0 || config->max_entries == 0 || config->max_bytes == 0 ||
-	    config->n_workers == 0 || config->n_workers > PARK_MAX_WORKERS)
+	    config->n_workers == 0 || config->n_workers > PARK_MAX_WORKERS ||
+	    config->reserved_for_high >= config->n_workers)
 		return STRAND_EINVAL;
 	q = aligned_alloc(_Alignof(struct queue), size);
 	if (!q)
@@ -64,13 +90,11 @@ int queue_new(struct queue **ret_queue, const struct queue_config *config)
 	r = park_init(&q->park, config->n_workers);
 	if (r < 0)
 		goto fail;
-	for (; q->n_routes < config->n_routes; q->n_routes++) {
-		struct route *route = &q->routes[q->n_routes];
-
-		lane_init(&route->lanes[LANE_HIGH]);
-		lane_init(&route->lanes[LANE_NORMAL]);
-		route->cap = config->max_workers ? config->max_workers[q->n_routes] : 0;
-	}
+	q->may_take[LANE_HIGH] = PARK_ALL;
+	q->may_take[LANE_NORMAL] = PARK_ALL << config->reserved_for_high;
+	ageing_init(&q->ageing, config->normal_share_every);
+	for (; q->n_routes < config->n_routes; q->n_routes++)
+		init_route(&q->routes[q->n_routes], config, q->n_routes);
 	*ret_queue = q;
 	return 0;
 fail:
@@ -95,86 +119,87 @@ void queue_free(struct queue *q)
 	free(q);
 }
 
-static bool route_open(const struct route *route)
+static bool may_take(const struct queue *q, unsigned worker, int lane)
 {
-	/* Sequentially consistent: see the top of this file. */
-	return route->cap == 0 ||
-	       atomic_load_explicit(&route->running, memory_order_seq_cst) < route->cap;
+	return q->may_take[lane] >> worker & 1;
 }
 
-static bool route_takeable(const struct route *route)
+static bool takeable(const struct route *route, int lane)
 {
-	return (lane_queued(&route->lanes[LANE_HIGH]) || lane_queued(&route->lanes[LANE_NORMAL])) &&
-	       route_open(route);
+	return lane_queued(&route->lanes[lane]) && gate_passable(&route->gate);
 }
 
-static bool any_takeable(const struct queue *q)
+static bool any_takeable(const struct queue *q, int lane)
 {
 	for (unsigned i = 0; i < q->n_routes; i++)
-		if (route_takeable(&q->routes[i]))
+		if (takeable(&q->routes[i], lane))
 			return true;
 	return false;
 }
 
+/* Looks for those who are idle. */
 static void wake_if_work(struct queue *q)
 {
-	if (park_any(&q->park) && any_takeable(q))
-		park_wake(&q->park);
+	for (int lane = 0; lane < LANES; lane++)
+		if (park_any(&q->park, q->may_take[lane]) && any_takeable(q, lane))
+			park_wake(&q->park, q->may_take[lane]);
 }
 
-/* After something was put into a lane of `route`.  Nobody is woken for a route
- * at its cap: the worker that leaves it will look. */
-static void wake_for(struct queue *q, const struct route *route)
+/* After something was put into a lane of `route`, or it was opened.  Nobody is
+ * woken for a route that is closed, or at its cap: who opens or leaves it will look. */
+static void wake_for(struct queue *q, const struct route *route, int lane)
 {
-	if (route_takeable(route))
-		park_wake(&q->park);
+	if (takeable(route, lane))
+		park_wake(&q->park, q->may_take[lane]);
 }
 
-enum queue_answer queue_offer(struct queue *q, unsigned route, const char *id, size_t id_len, bool high)
+enum queue_answer queue_offer(struct queue *q, unsigned route, const char *id, size_t id_len,
+			      unsigned flags)
 {
 	struct entry *entry;
-	enum queue_answer answer = inflight_add(&q->inflight, route, id, id_len, high, &entry);
+	enum queue_answer answer = inflight_add(&q->inflight, route, id, id_len, flags, &entry);
 
 	if (answer != QUEUE_ADDED)
 		return answer;
 	lane_push(lane_of(q, &entry->delivery), &entry->first, &entry->delivery);
 	/* The entry may be finished and gone by now. */
-	wake_for(q, &q->routes[route]);
+	wake_for(q, &q->routes[route], flags & QUEUE_HIGH ? LANE_HIGH : LANE_NORMAL);
 	return QUEUE_ADDED;
-}
-
-/* Counts the caller on the route unless it is at its cap. */
-static bool enter_route(struct route *route)
-{
-	/* Relaxed: the exchange decides. */
-	unsigned now = atomic_load_explicit(&route->running, memory_order_relaxed);
-
-	do {
-		if (route->cap && now >= route->cap)
-			return false;
-		/* Acquire: what the worker that left before did is seen. */
-	} while (!atomic_compare_exchange_weak_explicit(&route->running, &now, now + 1,
-			memory_order_acquire, memory_order_relaxed));
-	return true;
 }
 
 void queue_leave(struct queue *q, unsigned route)
 {
-	/* Sequentially consistent: see the top of this file. */
-	atomic_fetch_sub_explicit(&q->routes[route].running, 1, memory_order_seq_cst);
+	gate_leave(&q->routes[route].gate);
 	wake_if_work(q);
 }
 
-static size_t take_lane(struct queue *q, unsigned route, int lane, struct delivery **out, size_t max)
+void queue_close(struct queue *q, unsigned route)
 {
-	struct lane *l = &q->routes[route].lanes[lane];
+	gate_close(&q->routes[route].gate);
+}
 
-	while (lane_queued(l)) {
+void queue_open(struct queue *q, unsigned route)
+{
+	gate_open(&q->routes[route].gate);
+	for (int lane = 0; lane < LANES; lane++)
+		wake_for(q, &q->routes[route], lane);
+}
+
+static size_t take_lane(struct queue *q, unsigned route, int lane, bool closed_too,
+			struct delivery **out, size_t max)
+{
+	struct route *r = &q->routes[route];
+
+	if (r->batch && r->batch < max)
+		max = r->batch;
+	while (lane_queued(&r->lanes[lane])) {
 		size_t n;
 
-		if (!enter_route(&q->routes[route]))
+		if (!(closed_too ? gate_enter_closed(&r->gate) : gate_enter(&r->gate)))
 			return 0;
-		n = lane_take(l, out, max);
+		n = lane_take(&r->lanes[lane], out, max);
+		for (size_t i = 0; i < n; i++)
+			inflight_taken(inflight_entry(out[i]));
 		if (n)
 			return n;
 		/* Another worker was faster.  While we held the place on the
@@ -184,32 +209,78 @@ static size_t take_lane(struct queue *q, unsigned route, int lane, struct delive
 	return 0;
 }
 
-size_t queue_take(struct queue *q, struct delivery **out, size_t max, unsigned *ret_route)
+static size_t take_in_turn(struct queue *q, int lane, struct delivery **out, size_t max,
+			   unsigned *ret_route)
 {
-	if (max == 0)
-		return 0;
-	for (int lane = 0; lane < LANES; lane++) {
-		/* Relaxed: fairness only; two workers may begin at one route. */
-		unsigned first = atomic_load_explicit(&q->turn[lane], memory_order_relaxed);
+	/* Relaxed: fairness only; two workers may begin at one route. */
+	unsigned first = atomic_load_explicit(&q->turn[lane], memory_order_relaxed);
 
-		for (unsigned i = 0; i < q->n_routes; i++) {
-			unsigned route = (first + i) % q->n_routes;
-			size_t n = take_lane(q, route, lane, out, max);
+	for (unsigned i = 0; i < q->n_routes; i++) {
+		unsigned route = (first + i) % q->n_routes;
+		size_t n = take_lane(q, route, lane, false, out, max);
 
-			if (n == 0)
-				continue;
-			/* Relaxed: as above. */
-			atomic_store_explicit(&q->turn[lane], (route + 1) % q->n_routes,
-					      memory_order_relaxed);
-			for (size_t k = 0; k < n; k++)
-				inflight_taken(inflight_entry(out[k]));
-			*ret_route = route;
-			/* The wake of a later offer may have gone to us. */
-			wake_if_work(q);
-			return n;
-		}
+		if (n == 0)
+			continue;
+		/* Relaxed: as above. */
+		atomic_store_explicit(&q->turn[lane], (route + 1) % q->n_routes, memory_order_relaxed);
+		*ret_route = route;
+		return n;
 	}
 	return 0;
+}
+
+/* Also where the cap is reached: its turn has to come as well. */
+static bool normal_waits(const struct queue *q)
+{
+	for (unsigned i = 0; i < q->n_routes; i++)
+		if (lane_queued(&q->routes[i].lanes[LANE_NORMAL]) && !gate_closed(&q->routes[i].gate))
+			return true;
+	return false;
+}
+
+/* A worker that may take both kinds. */
+static size_t take_either(struct queue *q, struct delivery **out, size_t max, unsigned *ret_route)
+{
+	bool due = ageing_claim(&q->ageing);
+	size_t n = due ? take_in_turn(q, LANE_NORMAL, out, max, ret_route) : 0;
+
+	if (n)
+		return n;
+	if (due)
+		ageing_restore(&q->ageing);
+	n = take_in_turn(q, LANE_HIGH, out, max, ret_route);
+	if (n) {
+		ageing_took_high(&q->ageing, normal_waits(q));
+		return n;
+	}
+	n = take_in_turn(q, LANE_NORMAL, out, max, ret_route);
+	if (n)
+		ageing_took_normal(&q->ageing);
+	return n;
+}
+
+size_t queue_take(struct queue *q, unsigned worker, struct delivery **out, size_t max,
+		  unsigned *ret_route)
+{
+	size_t n = 0;
+
+	if (max)
+		n = may_take(q, worker, LANE_NORMAL) ? take_either(q, out, max, ret_route)
+			: take_in_turn(q, LANE_HIGH, out, max, ret_route);
+	if (n)
+		wake_if_work(q);	/* a wake for something else may have gone to us */
+	return n;
+}
+
+size_t queue_take_closed(struct queue *q, unsigned route, struct delivery **out, size_t max)
+{
+	size_t n = 0;
+
+	for (int lane = 0; max && !n && lane < LANES; lane++)
+		n = take_lane(q, route, lane, true, out, max);
+	if (n)
+		wake_if_work(q);	/* as above */
+	return n;
 }
 
 void queue_finish(struct queue *q, struct delivery *d)
@@ -229,6 +300,7 @@ void queue_return(struct queue *q, struct delivery *d)
 {
 	struct route *route = &q->routes[d->route];
 	struct lane *l = lane_of(q, d);
+	int lane = d->high ? LANE_HIGH : LANE_NORMAL;
 
 	if (lane_push_again(l, d)) {
 		/* No memory for another node.  The first one was taken earlier:
@@ -237,7 +309,15 @@ void queue_return(struct queue *q, struct delivery *d)
 		lane_push(l, &inflight_entry(d)->first, d);
 	}
 	/* The delivery may be another worker's by now. */
-	wake_for(q, route);
+	wake_for(q, route, lane);
+}
+
+static bool any_takeable_by(const struct queue *q, unsigned worker)
+{
+	for (int lane = 0; lane < LANES; lane++)
+		if (may_take(q, worker, lane) && any_takeable(q, lane))
+			return true;
+	return false;
 }
 
 int queue_wait(struct queue *q, unsigned worker, int64_t deadline, int stop_fd)
@@ -247,7 +327,7 @@ int queue_wait(struct queue *q, unsigned worker, int64_t deadline, int stop_fd)
 		int r;
 
 		park_enter(&q->park, worker);
-		if (any_takeable(q)) {
+		if (any_takeable_by(q, worker)) {
 			/* Perhaps woken as well: for this work, or for other
 			 * work while this one's wake brings somebody else. */
 			park_leave(&q->park, worker);
@@ -267,7 +347,7 @@ int queue_wait(struct queue *q, unsigned worker, int64_t deadline, int stop_fd)
 
 void queue_nudge(struct queue *q)
 {
-	park_wake(&q->park);
+	park_wake(&q->park, PARK_ALL);
 }
 
 size_t queue_in_flight(const struct queue *q)

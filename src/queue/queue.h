@@ -5,9 +5,9 @@
  * route and id) that drops what is already queued or running.  Bounded: a full
  * queue refuses, and the caller marks the route for scanning.
  *
- * Who may call: queue_offer and queue_nudge any thread; queue_take, queue_finish,
- * queue_forget and queue_return worker threads, a delivery only by the worker that
- * took it; the epochs and queue_has_room the scanner; queue_new and queue_free the
+ * Who may call: queue_offer, queue_nudge, queue_close and queue_open any thread;
+ * queue_take, queue_take_closed, queue_finish, queue_forget and queue_return worker
+ * threads, a delivery only by the worker that took it; the epochs and queue_has_room the scanner; queue_new and queue_free the
  * main thread, with no other thread inside.  Every caller is a registered liburcu
  * reader, the main thread too, and not inside a read-side section.
  * No call blocks except queue_wait, which takes a deadline; when more than 4 MiB of
@@ -29,10 +29,15 @@ struct queue;
 struct queue_config {
 	unsigned n_routes;
 	const unsigned *max_workers;	/* per route: workers on it at once, 0 = no cap; copied */
+	const unsigned *batch;		/* per route: deliveries in a batch, 0 = the taker's max; copied */
 	size_t max_entries;		/* queued or running */
 	size_t max_per_route;		/* the same of one route, with that share of the bytes; 0: all */
 	size_t max_bytes;		/* of their ids; a longer id is let in alone */
 	unsigned n_workers;		/* 1..64 */
+	unsigned reserved_for_high;	/* workers 0.. below it take high lanes only; < n_workers */
+	unsigned normal_share_every;	/* after so many high batches in a row, taken while normal
+					 * work waited, one normal batch goes first; 0: never.
+					 * Reserved workers neither count nor are held to it. */
 };
 
 int queue_new(struct queue **ret_queue, const struct queue_config *config) MUST_CHECK;
@@ -44,14 +49,34 @@ enum queue_answer {
 	QUEUE_FULL,		/* refused: the bound, or out of memory */
 };
 
-/* Copies the id.  Wakes one idle worker. */
-enum queue_answer queue_offer(struct queue *q, unsigned route, const char *id, size_t id_len, bool high);
+enum queue_flags {
+	QUEUE_HIGH = 1,		/* into the high lane */
+	QUEUE_ALONE = 2,	/* sets delivery->alone */
+};
 
-/* Takes up to `max` deliveries of ONE route and lane into `out`: high lanes of
- * all routes first, then normal lanes, routes in turn.  Routes at their cap are
- * passed over.  Returns how many; 0 when there is nothing to do.  A non-zero
- * return counts this worker on the route until queue_leave. */
-size_t queue_take(struct queue *q, struct delivery **out, size_t max, unsigned *ret_route);
+/* Copies the id.  Wakes one idle worker that may take it.  `flags` of a duplicate
+ * change nothing. */
+enum queue_answer queue_offer(struct queue *q, unsigned route, const char *id, size_t id_len,
+			      unsigned flags);
+
+/* Worker `worker` takes up to `max` deliveries, or the route's own batch if that is
+ * less, of ONE route and lane into `out`: high lanes of all routes first, then,
+ * unless the worker is a reserved one, normal lanes, routes in turn.  Routes at
+ * their cap and closed ones are passed over.  Returns how many; 0 when there is
+ * nothing to do.  A non-zero return counts this worker on the route until
+ * queue_leave. */
+size_t queue_take(struct queue *q, unsigned worker, struct delivery **out, size_t max,
+		  unsigned *ret_route);
+
+/* The same from this route alone, whether it is closed or not, by any worker: its
+ * high lane, else its normal one.  0 also when it is at its cap. */
+size_t queue_take_closed(struct queue *q, unsigned route, struct delivery **out, size_t max);
+
+/* Of a closed route nothing is taken by queue_take, once the takes that had begun
+ * are over, and nobody is woken for it; offers go in as ever, up to its share.
+ * Routes are open at first. */
+void queue_close(struct queue *q, unsigned route);
+void queue_open(struct queue *q, unsigned route);	/* wakes, if something waits there */
 
 /* The worker is done with the batch's route; wakes another if work is left. */
 void queue_leave(struct queue *q, unsigned route);

@@ -270,7 +270,8 @@ void worker_run(void *arg)
 			continue;
 		again_return_due(w->again, x->queue, clock_now());
 		w->in_hand = !w->in_hand;
-		n = queue_take(x->queue, w->items[w->in_hand], (size_t)x->conf->workers_batch, &route);
+		n = queue_take(x->queue, w->number, w->items[w->in_hand],
+			       (size_t)x->conf->workers_batch, &route);
 		if (n) {
 			/* What is put off must not wait until we have time again. */
 			if (again_next(w->again) != INT64_MAX)

@@ -23,8 +23,8 @@ static struct delivery *taken(struct queue *q, unsigned number)
 	char id[16];
 
 	snprintf(id, sizeof(id), "%u", number);
-	ck_assert_int_eq(queue_offer(q, 0, id, strlen(id), false), QUEUE_ADDED);
-	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
+	ck_assert_int_eq(queue_offer(q, 0, id, strlen(id), 0), QUEUE_ADDED);
+	ck_assert_uint_eq(queue_take(q, 0, &d, 1, &route), 1);
 	queue_leave(q, route);
 	return d;
 }
@@ -41,7 +41,7 @@ static size_t drain(struct queue *q, unsigned long *numbers, size_t max)
 	unsigned route;
 	size_t n = 0;
 
-	while (queue_take(q, &d, 1, &route)) {
+	while (queue_take(q, 0, &d, 1, &route)) {
 		ck_assert_uint_lt(n, max);
 		numbers[n++] = number_of(d);
 		queue_finish(q, d);

@@ -21,20 +21,20 @@ static int sleep_shortly(unsigned worker)
 
 START_TEST(a_wake_is_for_one)
 {
-	ck_assert(!park_any(&park));
-	park_wake(&park);	/* nobody there: nothing is kept for later */
+	ck_assert(!park_any(&park, PARK_ALL));
+	park_wake(&park, PARK_ALL);	/* nobody there: nothing is kept for later */
 	park_enter(&park, 5);
 	park_enter(&park, 63);
-	ck_assert(park_any(&park));
+	ck_assert(park_any(&park, PARK_ALL));
 	ck_assert_int_eq(sleep_shortly(5), STRAND_ETIMEOUT);
 
-	park_wake(&park);
+	park_wake(&park, PARK_ALL);
 	ck_assert_int_eq(sleep_shortly(63), STRAND_ETIMEOUT);
 	ck_assert_int_eq(sleep_shortly(5), 0);
 	ck_assert_int_eq(sleep_shortly(5), STRAND_ETIMEOUT);	/* cleared */
-	park_wake(&park);
+	park_wake(&park, PARK_ALL);
 	ck_assert_int_eq(sleep_shortly(63), 0);
-	ck_assert(!park_any(&park));
+	ck_assert(!park_any(&park, PARK_ALL));
 	ck_assert(park_leave(&park, 5));
 	ck_assert(park_leave(&park, 63));
 }
@@ -45,10 +45,10 @@ START_TEST(who_leaves_learns_of_its_wake)
 	park_enter(&park, 0);
 	ck_assert(!park_leave(&park, 0));
 	park_enter(&park, 0);
-	park_wake(&park);
+	park_wake(&park, PARK_ALL);
 	ck_assert(park_leave(&park, 0));
 	park_enter(&park, 1);
-	park_wake(&park);
+	park_wake(&park, PARK_ALL);
 	park_enter(&park, 0);	/* the signal of its earlier wake is still there */
 	ck_assert_int_eq(sleep_shortly(0), 0);
 	ck_assert(!park_leave(&park, 0));

@@ -38,13 +38,13 @@ static void teardown(void)
 
 static enum queue_answer offer(unsigned route, const char *id, bool high)
 {
-	return queue_offer(q, route, id, strlen(id), high);
+	return queue_offer(q, route, id, strlen(id), high ? QUEUE_HIGH : 0);
 }
 
 static unsigned take_one(char id[32], unsigned *ret_route)
 {
 	struct delivery *d;
-	size_t n = queue_take(q, &d, 1, ret_route);
+	size_t n = queue_take(q, 0, &d, 1, ret_route);
 
 	if (n) {
 		ck_assert_uint_lt(d->id_len, 32);
@@ -100,12 +100,12 @@ START_TEST(gives_back_what_was_offered_in_order)
 	ck_assert_uint_eq(queue_depth(q, 0), 0);
 	ck_assert_uint_eq(queue_in_flight(q), 7);
 
-	ck_assert_uint_eq(queue_take(q, out, 0, &route), 0);
-	ck_assert_uint_eq(queue_take(q, out, 5, &route), 5);
+	ck_assert_uint_eq(queue_take(q, 0, out, 0, &route), 0);
+	ck_assert_uint_eq(queue_take(q, 0, out, 5, &route), 5);
 	ck_assert_uint_eq(route, 1);
 	ck_assert_uint_eq(queue_depth(q, 1), 2);
 	ck_assert_uint_eq(queue_in_flight(q), 7);
-	ck_assert_uint_eq(queue_take(q, out + 5, 5, &route), 2);
+	ck_assert_uint_eq(queue_take(q, 0, out + 5, 5, &route), 2);
 	for (int i = 0; i < 7; i++) {
 		snprintf(id, sizeof(id), "AD_%d", i);
 		ck_assert_str_eq(out[i]->id, id);
@@ -115,7 +115,7 @@ START_TEST(gives_back_what_was_offered_in_order)
 	queue_leave(q, 1);
 	queue_leave(q, 1);
 	ck_assert_uint_eq(queue_in_flight(q), 0);
-	ck_assert_uint_eq(queue_take(q, out, 10, &route), 0);
+	ck_assert_uint_eq(queue_take(q, 0, out, 10, &route), 0);
 }
 END_TEST
 
@@ -133,11 +133,11 @@ START_TEST(drops_what_is_in_flight)
 	ck_assert_int_eq(offer(0, "", false), QUEUE_DUPLICATE);
 	ck_assert_int_eq(offer(1, "AD_1", false), QUEUE_ADDED);	/* another route */
 
-	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
+	ck_assert_uint_eq(queue_take(q, 0, &d, 1, &route), 1);
 	ck_assert_str_eq(d->id, "AD_1");
-	ck_assert_int_eq(queue_offer(q, route, "AD_1", 4, false), QUEUE_DUPLICATE);	/* running */
+	ck_assert_int_eq(queue_offer(q, route, "AD_1", 4, 0), QUEUE_DUPLICATE);	/* running */
 	queue_finish(q, d);
-	ck_assert_int_eq(queue_offer(q, route, "AD_1", 4, false), QUEUE_ADDED);
+	ck_assert_int_eq(queue_offer(q, route, "AD_1", 4, 0), QUEUE_ADDED);
 	queue_leave(q, route);
 }
 END_TEST
@@ -155,7 +155,7 @@ START_TEST(keeps_the_bound_of_entries)
 	ck_assert_int_eq(offer(0, "x", false), QUEUE_FULL);
 	ck_assert_int_eq(offer(1, "x", true), QUEUE_FULL);
 	ck_assert_int_eq(offer(0, "99", false), QUEUE_DUPLICATE);	/* known, though full */
-	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
+	ck_assert_uint_eq(queue_take(q, 0, &d, 1, &route), 1);
 	ck_assert_int_eq(offer(0, "x", false), QUEUE_FULL);	/* running counts */
 	queue_finish(q, d);
 	ck_assert_int_eq(offer(0, "x", false), QUEUE_ADDED);
@@ -170,19 +170,19 @@ START_TEST(keeps_the_bound_of_bytes)
 	struct delivery *d;
 	unsigned route;
 
-	ck_assert_int_eq(queue_offer(q, 0, id, 600, false), QUEUE_ADDED);
-	ck_assert_int_eq(queue_offer(q, 0, id, 401, false), QUEUE_FULL);
-	ck_assert_int_eq(queue_offer(q, 0, id, 400, false), QUEUE_ADDED);
-	ck_assert_int_eq(queue_offer(q, 0, id, 0, false), QUEUE_ADDED);
-	ck_assert_int_eq(queue_offer(q, 0, id, 1, false), QUEUE_FULL);
-	ck_assert_int_eq(queue_offer(q, 0, id, 400, false), QUEUE_DUPLICATE);
+	ck_assert_int_eq(queue_offer(q, 0, id, 600, 0), QUEUE_ADDED);
+	ck_assert_int_eq(queue_offer(q, 0, id, 401, 0), QUEUE_FULL);
+	ck_assert_int_eq(queue_offer(q, 0, id, 400, 0), QUEUE_ADDED);
+	ck_assert_int_eq(queue_offer(q, 0, id, 0, 0), QUEUE_ADDED);
+	ck_assert_int_eq(queue_offer(q, 0, id, 1, 0), QUEUE_FULL);
+	ck_assert_int_eq(queue_offer(q, 0, id, 400, 0), QUEUE_DUPLICATE);
 	ck_assert_uint_eq(queue_in_flight(q), 3);
-	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
+	ck_assert_uint_eq(queue_take(q, 0, &d, 1, &route), 1);
 	ck_assert_uint_eq(d->id_len, 600);
 	queue_finish(q, d);
 	queue_leave(q, route);
-	ck_assert_int_eq(queue_offer(q, 0, id, 600, false), QUEUE_ADDED);
-	ck_assert_int_eq(queue_offer(q, 0, id, 1, false), QUEUE_FULL);
+	ck_assert_int_eq(queue_offer(q, 0, id, 600, 0), QUEUE_ADDED);
+	ck_assert_int_eq(queue_offer(q, 0, id, 1, 0), QUEUE_FULL);
 }
 END_TEST
 
@@ -192,18 +192,18 @@ START_TEST(an_id_longer_than_the_bound_goes_alone)
 	struct delivery *d;
 	unsigned route;
 
-	ck_assert_int_eq(queue_offer(q, 0, id, 10, false), QUEUE_ADDED);
-	ck_assert_int_eq(queue_offer(q, 0, id, 1500, false), QUEUE_FULL);
-	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
+	ck_assert_int_eq(queue_offer(q, 0, id, 10, 0), QUEUE_ADDED);
+	ck_assert_int_eq(queue_offer(q, 0, id, 1500, 0), QUEUE_FULL);
+	ck_assert_uint_eq(queue_take(q, 0, &d, 1, &route), 1);
 	queue_finish(q, d);
 	queue_leave(q, route);
-	ck_assert_int_eq(queue_offer(q, 0, id, 1500, false), QUEUE_ADDED);
-	ck_assert_int_eq(queue_offer(q, 0, id, 1, false), QUEUE_FULL);
-	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
+	ck_assert_int_eq(queue_offer(q, 0, id, 1500, 0), QUEUE_ADDED);
+	ck_assert_int_eq(queue_offer(q, 0, id, 1, 0), QUEUE_FULL);
+	ck_assert_uint_eq(queue_take(q, 0, &d, 1, &route), 1);
 	ck_assert_uint_eq(d->id_len, 1500);
 	queue_finish(q, d);
 	queue_leave(q, route);
-	ck_assert_int_eq(queue_offer(q, 0, id, 1, false), QUEUE_ADDED);
+	ck_assert_int_eq(queue_offer(q, 0, id, 1, 0), QUEUE_ADDED);
 }
 END_TEST
 
@@ -220,7 +220,7 @@ START_TEST(counts_each_route)
 	ck_assert_uint_eq(queue_in_flight_on(q, 0), 1);
 	ck_assert_uint_eq(queue_in_flight_on(q, 1), 0);
 	ck_assert_uint_eq(queue_in_flight_on(q, 2), 2);
-	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
+	ck_assert_uint_eq(queue_take(q, 0, &d, 1, &route), 1);
 	ck_assert_uint_eq(queue_in_flight_on(q, 2), 2);
 	queue_finish(q, d);
 	queue_leave(q, route);
@@ -264,7 +264,7 @@ START_TEST(a_batch_is_of_one_route_and_lane)
 	offer(1, "c", true);
 	offer(0, "d", false);
 	for (int i = 0; i < 3; i++) {
-		size_t n = queue_take(q, out, 10, &route);
+		size_t n = queue_take(q, 0, out, 10, &route);
 
 		ck_assert_uint_eq(n, i < 2 ? 1 : 2);
 		for (size_t k = 0; k < n; k++) {
@@ -310,7 +310,7 @@ START_TEST(returned_goes_to_the_end_and_stays_in_flight)
 	offer(0, "a", false);
 	offer(0, "b", false);
 	for (int i = 0; i < 5; i++) {
-		ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
+		ck_assert_uint_eq(queue_take(q, 0, &d, 1, &route), 1);
 		ck_assert_str_eq(d->id, i % 2 ? "b" : "a");
 		d->in_doubt = true;
 		queue_return(q, d);
@@ -320,7 +320,7 @@ START_TEST(returned_goes_to_the_end_and_stays_in_flight)
 	}
 	ck_assert_uint_eq(take_one(id, &route), 1);
 	ck_assert_str_eq(id, "b");
-	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
+	ck_assert_uint_eq(queue_take(q, 0, &d, 1, &route), 1);
 	ck_assert_str_eq(d->id, "a");
 	ck_assert(d->in_doubt);
 	queue_finish(q, d);
@@ -336,19 +336,19 @@ START_TEST(forgotten_unless_offered_again)
 	char id[32];
 
 	offer(0, "a", false);
-	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
+	ck_assert_uint_eq(queue_take(q, 0, &d, 1, &route), 1);
 	queue_forget(q, d);
 	queue_leave(q, route);
 	ck_assert_uint_eq(queue_in_flight(q), 0);
 
 	offer(0, "b", true);
-	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
+	ck_assert_uint_eq(queue_take(q, 0, &d, 1, &route), 1);
 	ck_assert_int_eq(offer(0, "b", false), QUEUE_DUPLICATE);
 	queue_forget(q, d);
 	queue_leave(q, route);
 	ck_assert_uint_eq(queue_depth(q, 0), 1);
 	/* an offer before it was taken is not one since */
-	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
+	ck_assert_uint_eq(queue_take(q, 0, &d, 1, &route), 1);
 	ck_assert_str_eq(d->id, "b");
 	queue_forget(q, d);
 	queue_leave(q, route);
@@ -368,26 +368,26 @@ START_TEST(a_capped_route_is_passed_over)
 	offer(0, "a1", true);
 	offer(0, "a2", true);
 	offer(1, "b1", false);
-	ck_assert_uint_eq(queue_take(q, &a, 1, &route), 1);
+	ck_assert_uint_eq(queue_take(q, 0, &a, 1, &route), 1);
 	ck_assert_str_eq(a->id, "a1");
-	ck_assert_uint_eq(queue_take(q, &b, 1, &route), 1);
+	ck_assert_uint_eq(queue_take(q, 0, &b, 1, &route), 1);
 	ck_assert_str_eq(b->id, "b1");
-	ck_assert_uint_eq(queue_take(q, &c, 1, &route), 0);
+	ck_assert_uint_eq(queue_take(q, 0, &c, 1, &route), 0);
 	queue_finish(q, b);
 	queue_leave(q, 1);
-	ck_assert_uint_eq(queue_take(q, &c, 1, &route), 0);
+	ck_assert_uint_eq(queue_take(q, 0, &c, 1, &route), 0);
 	queue_finish(q, a);
 	queue_leave(q, 0);
-	ck_assert_uint_eq(queue_take(q, &c, 1, &route), 1);
+	ck_assert_uint_eq(queue_take(q, 0, &c, 1, &route), 1);
 	ck_assert_str_eq(c->id, "a2");
 	queue_finish(q, c);
 	queue_leave(q, 0);
 
 	for (int i = 0; i < 3; i++)
 		offer(2, (const char *[]){ "c1", "c2", "c3" }[i], false);
-	ck_assert_uint_eq(queue_take(q, &a, 1, &route), 1);
-	ck_assert_uint_eq(queue_take(q, &b, 1, &route), 1);
-	ck_assert_uint_eq(queue_take(q, &c, 1, &route), 0);
+	ck_assert_uint_eq(queue_take(q, 0, &a, 1, &route), 1);
+	ck_assert_uint_eq(queue_take(q, 0, &b, 1, &route), 1);
+	ck_assert_uint_eq(queue_take(q, 0, &c, 1, &route), 0);
 	ck_assert_uint_eq(queue_depth(q, 2), 1);
 	queue_finish(q, a);
 	queue_finish(q, b);
@@ -430,7 +430,7 @@ START_TEST(a_capped_route_wakes_nobody)
 	open_queue(1, caps, 100, 1000);
 	for (int i = 0; i < 50; i++)
 		offer(0, (char[]){ 'a', (char)('0' + i), 0 }, i % 2);
-	ck_assert_uint_eq(queue_take(q, out, 10, &route), 10);
+	ck_assert_uint_eq(queue_take(q, 0, out, 10, &route), 10);
 	ck_assert_int_eq(queue_wait(q, 1, clock_after_ms(100), -1), STRAND_ETIMEOUT);
 	ck_assert_int_ge(clock_now() - start, 100 * NSEC_PER_MSEC);
 	for (int i = 0; i < 10; i++)
@@ -469,7 +469,7 @@ START_TEST(work_wakes_a_sleeper)
 	open_queue(2, caps, 100, 1000);
 	offer(0, "a", false);
 	offer(0, "b", true);
-	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
+	ck_assert_uint_eq(queue_take(q, 0, &d, 1, &route), 1);
 	atomic_store(&slept, 1);
 	crew_start(&sleeper, 1, sleep_as_one);
 	usleep(50000);
@@ -501,7 +501,7 @@ START_TEST(an_epoch_is_over_when_its_offers_are_finished)
 	ck_assert(queue_epoch_over(q, 0));
 	offer(0, "a", false);
 	offer(0, "b", false);
-	ck_assert_uint_eq(queue_take(q, &first, 1, &route), 1);
+	ck_assert_uint_eq(queue_take(q, 0, &first, 1, &route), 1);
 	ck_assert(queue_epoch_begin(q, 0));
 	ck_assert(!queue_epoch_over(q, 0));
 	ck_assert(queue_epoch_over(q, 1));
@@ -516,7 +516,7 @@ START_TEST(an_epoch_is_over_when_its_offers_are_finished)
 	ck_assert_str_eq(id, "c");
 	ck_assert(!queue_epoch_over(q, 0));
 	offer(0, "d", false);
-	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
+	ck_assert_uint_eq(queue_take(q, 0, &d, 1, &route), 1);
 	ck_assert_str_eq(d->id, "a");
 	queue_finish(q, d);
 	queue_leave(q, route);
@@ -536,13 +536,13 @@ START_TEST(a_forgotten_one_that_was_offered_again_keeps_its_epoch)
 	unsigned route;
 
 	offer(0, "a", false);
-	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
+	ck_assert_uint_eq(queue_take(q, 0, &d, 1, &route), 1);
 	ck_assert(queue_epoch_begin(q, 0));
 	offer(0, "a", false);
 	queue_forget(q, d);
 	queue_leave(q, route);
 	ck_assert(!queue_epoch_over(q, 0));
-	ck_assert_uint_eq(queue_take(q, &d, 1, &route), 1);
+	ck_assert_uint_eq(queue_take(q, 0, &d, 1, &route), 1);
 	ck_assert(d->counted);
 	queue_forget(q, d);
 	queue_leave(q, route);
@@ -558,16 +558,16 @@ START_TEST(an_offer_takes_a_leaving_entry_out)
 	struct entry *old, *next;
 
 	ck_assert_int_eq(inflight_init(&f, 1, 2, 0, 100), 0);
-	ck_assert_int_eq(inflight_add(&f, 0, "a", 1, false, &old), QUEUE_ADDED);
+	ck_assert_int_eq(inflight_add(&f, 0, "a", 1, 0, &old), QUEUE_ADDED);
 	inflight_taken(old);
 	atomic_store(&old->hint, HINT_LEAVING);
 	if (_i) {	/* the set is full: looked up, not added */
-		ck_assert_int_eq(inflight_add(&f, 0, "b", 1, false, &next), QUEUE_ADDED);
-		ck_assert_int_eq(inflight_add(&f, 0, "a", 1, false, &next), QUEUE_FULL);
+		ck_assert_int_eq(inflight_add(&f, 0, "b", 1, 0, &next), QUEUE_ADDED);
+		ck_assert_int_eq(inflight_add(&f, 0, "a", 1, 0, &next), QUEUE_FULL);
 	} else {
-		ck_assert_int_eq(inflight_add(&f, 0, "a", 1, false, &next), QUEUE_ADDED);
+		ck_assert_int_eq(inflight_add(&f, 0, "a", 1, 0, &next), QUEUE_ADDED);
 		ck_assert_ptr_ne(next, old);
-		ck_assert_int_eq(inflight_add(&f, 0, "a", 1, false, &next), QUEUE_DUPLICATE);
+		ck_assert_int_eq(inflight_add(&f, 0, "a", 1, 0, &next), QUEUE_DUPLICATE);
 	}
 	ck_assert_uint_gt(retire_pending(), 0);
 	inflight_release(&f);
@@ -585,7 +585,7 @@ START_TEST(freeing_takes_what_is_left)
 		snprintf(id, sizeof(id), "%d", i);
 		ck_assert_int_eq(offer((unsigned)i % 3, id, i % 4 == 0), QUEUE_ADDED);
 	}
-	ck_assert_uint_eq(queue_take(q, out, 4, &route), 4);	/* never finished */
+	ck_assert_uint_eq(queue_take(q, 0, out, 4, &route), 4);	/* never finished */
 	queue_return(q, out[0]);
 	queue_free(q);
 	ck_assert_uint_eq(retire_pending(), 0);
@@ -648,7 +648,7 @@ START_TEST(memory_stays_flat)
 			ck_assert_int_eq(offer(0, id, false), QUEUE_DUPLICATE);
 			ck_assert_int_eq(offer(0, id, true), QUEUE_DUPLICATE);
 		}
-		while ((n = queue_take(q, out, 100, &route))) {
+		while ((n = queue_take(q, 0, out, 100, &route))) {
 			for (size_t k = 0; k < n; k++) {
 				if (!out[k]->in_doubt && k % 10 == 0) {
 					out[k]->in_doubt = true;

@@ -62,7 +62,7 @@ static void produce(unsigned me)
 		size_t len = (size_t)snprintf(id, sizeof(id), "%u-%u", me, i);
 		enum queue_answer answer;
 
-		while ((answer = queue_offer(q, i % ROUTES, id, len, i % 7 == 0)) == QUEUE_FULL)
+		while ((answer = queue_offer(q, i % ROUTES, id, len, i % 7 ? 0 : QUEUE_HIGH)) == QUEUE_FULL)
 			sleep_us(200);
 		MUST(answer == QUEUE_ADDED);
 	}
@@ -100,7 +100,7 @@ static void consume(unsigned me)
 	while (atomic_load(&left)) {
 		struct delivery *out[BATCH];
 		unsigned route;
-		size_t n = queue_take(q, out, 1 + random_next(&seed) % BATCH, &route);
+		size_t n = queue_take(q, me, out, 1 + random_next(&seed) % BATCH, &route);
 		bool high;
 
 		if (n == 0) {
@@ -174,7 +174,7 @@ static void offer_the_same(unsigned me)
 		for (unsigned i = 0; i < IDS; i++) {
 			char id[32];
 			size_t len = (size_t)snprintf(id, sizeof(id), "%u", i);
-			enum queue_answer answer = queue_offer(q, i % ROUTES, id, len, false);
+			enum queue_answer answer = queue_offer(q, i % ROUTES, id, len, 0);
 
 			MUST(answer != QUEUE_FULL);
 			if (answer == QUEUE_ADDED)
@@ -190,7 +190,7 @@ static void offer_the_same(unsigned me)
 		for (;;) {
 			struct delivery *out[BATCH];
 			unsigned route;
-			size_t n = queue_take(q, out, BATCH, &route);
+			size_t n = queue_take(q, me, out, BATCH, &route);
 
 			if (n == 0)
 				break;
@@ -230,7 +230,7 @@ static void offer_any(unsigned me)
 		char id[32];
 		size_t len = (size_t)snprintf(id, sizeof(id), "%u", number);
 
-		if (queue_offer(q, number % ROUTES, id, len, random_next(&seed) % 2) == QUEUE_ADDED)
+		if (queue_offer(q, number % ROUTES, id, len, random_next(&seed) % 2 ? QUEUE_HIGH : 0) == QUEUE_ADDED)
 			atomic_fetch_add(&offers, 1);
 	}
 }
@@ -241,7 +241,7 @@ static void run_any(unsigned me)
 		bool last = atomic_load(&stopping);
 		struct delivery *out[BATCH];
 		unsigned route;
-		size_t n = queue_take(q, out, BATCH, &route);
+		size_t n = queue_take(q, me, out, BATCH, &route);
 
 		if (n == 0 && last)
 			return;
@@ -292,7 +292,7 @@ static void run_capped(unsigned me)
 	while (atomic_load(&left)) {
 		struct delivery *out[8];
 		unsigned route;
-		size_t n = queue_take(q, out, 8, &route);
+		size_t n = queue_take(q, me, out, 8, &route);
 
 		if (n == 0) {
 			atomic_fetch_add(&waits, 1);
@@ -360,7 +360,7 @@ static int64_t one_by_one(unsigned i)
 	size_t len = (size_t)snprintf(id, sizeof(id), "%u", i);
 	int64_t start = clock_now(), late = clock_after_ms(LONG_MS / 2);
 
-	ck_assert_int_eq(queue_offer(q, i % ROUTES, id, len, i % 2), QUEUE_ADDED);
+	ck_assert_int_eq(queue_offer(q, i % ROUTES, id, len, i % 2 ? QUEUE_HIGH : 0), QUEUE_ADDED);
 	while (atomic_load(&done) <= i) {
 		ck_assert_msg(clock_now() < late, "a wakeup was lost, number %u", i);
 		sched_yield();
@@ -373,7 +373,7 @@ static void run_idle(unsigned me)
 	while (!atomic_load(&stopping)) {
 		struct delivery *out[1];
 		unsigned route;
-		size_t n = queue_take(q, out, 1, &route);
+		size_t n = queue_take(q, me, out, 1, &route);
 
 		if (n)
 			finish_all(out, n, route);
@@ -418,7 +418,7 @@ static void run_paired(unsigned me)
 	while (!atomic_load(&stopping)) {
 		struct delivery *out[1];
 		unsigned route, both;
-		size_t n = queue_take(q, out, 1, &route);
+		size_t n = queue_take(q, me, out, 1, &route);
 
 		if (n == 0) {
 			MUST(queue_wait(q, me, clock_after_ms(LONG_MS), stop.fd) != STRAND_ETIMEOUT);
@@ -444,7 +444,7 @@ START_TEST(two_offers_reach_two_workers)
 	for (unsigned i = 0; i < 2 * n; i += 2) {
 		char id[32];
 
-		ck_assert_int_eq(queue_offer(q, 0, id, (size_t)snprintf(id, sizeof(id), "%u", i), false),
+		ck_assert_int_eq(queue_offer(q, 0, id, (size_t)snprintf(id, sizeof(id), "%u", i), 0),
 				 QUEUE_ADDED);
 		one_by_one(i + 1);
 		while (atomic_load(&done) < i + 2)
@@ -468,7 +468,7 @@ static void run_leaving(unsigned me)
 	while (!atomic_load(&stopping)) {
 		struct delivery *out[1];
 		unsigned route, before = atomic_load(&done);
-		size_t n = queue_take(q, out, 1, &route);
+		size_t n = queue_take(q, me, out, 1, &route);
 		int64_t deadline = clock_after_ms(LONG_MS);
 
 		if (n) {
@@ -516,7 +516,7 @@ static void run_stopped(unsigned me)
 	while (!atomic_load(&stopping)) {
 		struct delivery *out[1];
 		unsigned route;
-		size_t n = queue_take(q, out, 1, &route);
+		size_t n = queue_take(q, me, out, 1, &route);
 
 		if (n) {
 			finish_all(out, n, route);
@@ -578,11 +578,10 @@ static _Atomic unsigned finished_below;	/* every number below it, and by one wor
 
 static void finish_in_order(unsigned me)
 {
-	(void)me;
 	while (!atomic_load(&stopping) || queue_in_flight(q)) {
 		struct delivery *out[BATCH];
 		unsigned route;
-		size_t n = queue_take(q, out, BATCH, &route);
+		size_t n = queue_take(q, me, out, BATCH, &route);
 
 		for (size_t i = 0; i < n; i++) {
 			atomic_store(&finished_below, (unsigned)strtoul(out[i]->id, NULL, 10) + 1);
@@ -607,7 +606,7 @@ START_TEST(an_epoch_ends_after_its_offers)
 		char id[32];
 		size_t len = (size_t)snprintf(id, sizeof(id), "%u", i);
 
-		while (queue_offer(q, 0, id, len, false) == QUEUE_FULL)
+		while (queue_offer(q, 0, id, len, 0) == QUEUE_FULL)
 			sleep_us(20);
 		if (begun && queue_epoch_over(q, 0)) {
 			ck_assert_uint_ge(atomic_load(&finished_below), before);
@@ -636,11 +635,10 @@ static unsigned epochs_over;
 
 static void look_and_forget(unsigned me)
 {
-	(void)me;
 	while (!atomic_load(&stopping) || queue_in_flight(q)) {
 		struct delivery *out[2];
 		unsigned route;
-		size_t n = queue_take(q, out, 2, &route);
+		size_t n = queue_take(q, me, out, 2, &route);
 
 		for (size_t i = 0; i < n; i++) {
 			unsigned kind = (unsigned)(out[i]->id[0] - 'a');
@@ -666,7 +664,7 @@ static void write_and_offer(unsigned me)
 		unsigned kind = i % KINDS;
 
 		atomic_fetch_add(&written[kind], 1);
-		while (queue_offer(q, 0, &"abcd"[kind], 1, false) == QUEUE_FULL)
+		while (queue_offer(q, 0, &"abcd"[kind], 1, 0) == QUEUE_FULL)
 			sched_yield();
 		if (me)
 			continue;
