@@ -15,7 +15,6 @@
 #include "base/err.h"
 
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
-enum log_format { LOG_FORMAT_AUTO, LOG_FORMAT_TEXT, LOG_FORMAT_JOURNAL, LOG_FORMAT_JSON };
 
 enum log_format {
 	LOG_FORMAT_AUTO,	/* JOURNAL when standard error is the journal, else TEXT */
