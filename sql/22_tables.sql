@@ -239,7 +239,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 		  FROM strandd.receivers r JOIN pg_class c ON c.oid = r.receipts, (VALUES
 			(1, '%s_due', 'btree (route, due_at) WHERE (state = ANY (ARRAY[''running''::text, ''retry''::text]))'),
 			(2, '%s_failed', 'btree (route, finished_at) WHERE (state = ANY (ARRAY[''failed''::text, ''expired''::text]))'),
-			(3, '%s_unmarked', 'btree (route) WHERE ((state = ANY (ARRAY[''failed''::text, ''expired''::text])) AND (NOT marked))')) AS w (n, pattern, definition)
+			(3, '%s_unmarked', 'btree (route, strand_id) WHERE ((state = ANY (ARRAY[''failed''::text, ''expired''::text])) AND (NOT marked))')) AS w (n, pattern, definition)
 		 WHERE r.receipts = tbl) AS u (n, name, definition, exact)
 	 ORDER BY u.n
 $$;

@@ -1,4 +1,4 @@
--- What the settle statement calls for replies.
+-- What the settle statement calls.
 
 -- step: function refuse_reply
 -- Says what is wrong with a reply, as an error of class SR; true if nothing is.
@@ -86,4 +86,32 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 			coalesce(jsonb_path_query_array($1, 'strict $[*] ? (@ starts with "original_strand:")', '{}', true), '[]') || $3) e
 			WHERE NOT b.base @> jsonb_build_array(e)), '[]')
 	  FROM (SELECT CASE WHEN jsonb_typeof($2) <> 'null' THEN $2 ELSE '[]' END) b (base)
+$$;
+
+-- step: function timeouts
+-- Of a strand's `timeout:<seconds>` tags: the smallest that makes sense, or NULL,
+-- and how many make none.  More than 15 digits on a side make none.
+CREATE OR REPLACE FUNCTION strandd.timeouts(tags jsonb) RETURNS numeric[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+	SELECT ARRAY[pg_catalog.min(CASE WHEN t.fits THEN pg_catalog.substr(t.tag, 9)::pg_catalog.numeric END),
+			pg_catalog.count(*) FILTER (WHERE NOT t.fits)::pg_catalog.numeric]
+	  FROM (SELECT e.tag, e.tag OPERATOR(pg_catalog.~) '^timeout:[0-9]{1,15}(\.[0-9]{1,15})?$' AS fits
+		  FROM (SELECT q OPERATOR(pg_catalog.#>>) '{}' AS tag FROM pg_catalog.jsonb_path_query($1,
+			'strict $[*] ? (@ starts with "timeout:")', '{}', true) q) e) t
+$$;
+
+-- step: function long_id
+-- What a receipt keeps beside a key that is a hash.
+CREATE OR REPLACE FUNCTION strandd.long_id(id text) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+	SELECT CASE WHEN strandd.receipt_key($1) OPERATOR(pg_catalog.<>) $1 THEN $1 END
+$$;
+
+-- step: function lost_claim
+-- For a settle whose receipts another one has changed: its transaction must not stand.
+CREATE OR REPLACE FUNCTION strandd.lost_claim() RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RAISE EXCEPTION 'a receipt was changed by another while its strand was handled' USING ERRCODE = 'serialization_failure';
+END
 $$;

@@ -27,7 +27,8 @@ BEGIN
 	FOR r IN SELECT p.oid::regprocedure::text AS called FROM pg_proc p
 			WHERE p.pronamespace = 'strandd'::regnamespace
 			AND p.proname IN ('receipt_key', 'lock_seed', 'channel', 'new_id', 'unrouted_tags', 'qualified', 'prefix', 'routes',
-				'database_identifier', 'refuse_reply', 'update_strand', 'tags_after_update') LOOP
+				'database_identifier', 'refuse_reply', 'update_strand', 'tags_after_update',
+				'timeouts', 'long_id', 'lost_claim') LOOP
 		EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', r.called, role);
 	END LOOP;
 	FOR r IN SELECT DISTINCT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

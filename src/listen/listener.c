@@ -10,6 +10,9 @@
 
 #define QUIET_MS 15000		/* silence after which the peer is asked whether it lives */
 #define ANSWER_MS 10000
+/* On it an operator's command says that it has changed a route's row; no tag's
+ * channel holds a colon. */
+#define ROUTES_CHANNEL "strandd:routes"
 
 int listener_init(struct listener *l, const struct context *x, struct scanner *s)
 {
@@ -30,6 +33,8 @@ static void dispatch(struct listener *l, const PGnotify *notify)
 	const struct channel *end = l->channels.rows + l->channels.n;
 	size_t len = strlen(notify->extra);
 
+	if (!strcmp(notify->relname, ROUTES_CHANNEL))
+		scanner_look(l->scanner);
 	for (; ch && ch < end && !strcmp(ch->name, notify->relname); ch++) {
 		count(x, METRIC_NOTIFICATIONS, ch->route, 1);
 		switch (queue_offer(x->queue, ch->route, notify->extra, len,
@@ -53,6 +58,7 @@ static int listen_all(struct listener *l, struct conn *c, struct err *e)
 	int ret;
 
 	buf_init(&sql);
+	buf_adds(&sql, "LISTEN \"" ROUTES_CHANNEL "\";");
 	for (size_t i = 0; i < l->channels.n; i++) {
 		const char *name = l->channels.rows[i].name;
 		char *quoted = PQescapeIdentifier(conn_pg(c), name, strlen(name));

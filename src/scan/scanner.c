@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "scan/due.h"
 #include "scan/pass.h"
 
 #define RECORD_MS 10000		/* positions are recorded at most this often */
@@ -26,6 +27,8 @@ int scanner_init(struct scanner *s, const struct context *x)
 	s->routes = calloc(x->routes->n ? x->routes->n : 1, sizeof(*s->routes));
 	if (!s->routes)
 		return STRAND_ENOMEM;
+	for (size_t i = 0; i < x->routes->n; i++)
+		atomic_init(&s->routes[i].due_at, INT64_MAX);
 	return event_init(&s->event);
 }
 
@@ -46,6 +49,27 @@ void scanner_mark(struct scanner *s, unsigned route)
 	 * only the first mark needs to wake the scanner. */
 	if (!atomic_exchange_explicit(&s->routes[route].marked, true, memory_order_acq_rel))
 		event_signal(&s->event);
+}
+
+void scanner_due(struct scanner *s, unsigned route, int64_t ms)
+{
+	_Atomic int64_t *due_at = &s->routes[route].due_at;
+	int64_t due = clock_after_ms(ms);
+	/* relaxed: a time on its own; the event's system call orders the rest */
+	int64_t known = atomic_load_explicit(due_at, memory_order_relaxed);
+
+	while (due < known)
+		if (atomic_compare_exchange_weak_explicit(due_at, &known, due, memory_order_relaxed,
+							  memory_order_relaxed)) {
+			event_signal(&s->event);
+			return;
+		}
+}
+
+void scanner_look(struct scanner *s)
+{
+	for (unsigned i = 0; i < s->context->routes->n; i++)
+		scanner_due(s, i, 0);
 }
 
 void scanner_listening(struct scanner *s)
@@ -81,6 +105,7 @@ static int connect_scanner(struct scanner *s, struct err *e)
 	for (size_t i = 0; i < x->routes->n; i++) {
 		s->routes[i].prepared = false;
 		s->routes[i].next_at = 0;
+		s->routes[i].look_at = 0;
 		s->routes[i].seen = false;
 		s->routes[i].read_to = 0;
 		pass_abandon(s, (unsigned)i);
@@ -131,10 +156,26 @@ static int64_t next_due(const struct scanner *s)
 {
 	int64_t due = clock_after_ms(s->context->conf->scan_interval_ms);
 
-	for (size_t i = 0; i < s->context->routes->n; i++)
+	for (size_t i = 0; i < s->context->routes->n; i++) {
 		if (s->routes[i].next_at < due)
 			due = s->routes[i].next_at;
+		if (due_next(&s->routes[i]) < due)
+			due = due_next(&s->routes[i]);
+	}
 	return due;
+}
+
+/* What is due waits for no route's pass. */
+static int serve_due(struct scanner *s, struct err *e)
+{
+	for (unsigned i = 0; i < s->context->routes->n; i++) {
+		int ret = due_is_now(&s->routes[i], clock_now()) ? due_serve(s, i, e) : 0;
+		if (ret == STRAND_ESTOPPED || !conn_usable(s->conn))
+			return ret;
+		if (ret)
+			trouble(s, i, e);
+	}
+	return 0;
 }
 
 /* One round over all routes, each with its turn.  An error of one route's table
@@ -142,7 +183,9 @@ static int64_t next_due(const struct scanner *s)
 static int round_of_routes(struct scanner *s, struct err *e)
 {
 	for (unsigned i = 0; i < s->context->routes->n; i++) {
-		int ret = is_due(&s->routes[i], clock_now()) ? serve_route(s, i, e) : 0;
+		int ret = serve_due(s, e);
+		if (!ret && is_due(&s->routes[i], clock_now()))
+			ret = serve_route(s, i, e);
 		if (!ret || ret == STRAND_EFULL)
 			continue;
 		if (ret == STRAND_ESTOPPED || !conn_usable(s->conn))

@@ -8,7 +8,10 @@
  * xmax or was in its list.  The method is that of transactional queues such as
  * PgQ, with the list of transactions in progress instead of their lower bound.
  *
- * scanner_mark and scanner_listening: any thread.  The rest: the main thread
+ * It also offers what is due: retries, at the database's time, and leases that
+ * somebody left behind; and reads which routes are suspended.
+ *
+ * scanner_mark, _due, _look and _listening: any thread.  The rest: the main thread
  * (init, release) and the scanner's own.
  */
 #ifndef STRANDD_SCAN_SCANNER_H
@@ -48,6 +51,9 @@ struct scan_route {
 	uint64_t pending;	/* the next `settled`, when the queue's epoch is over; 0: none */
 	int64_t recorded_at;
 	bool prepared;		/* its statements, on the present connection */
+	_Atomic int64_t due_at;	/* clock_now() based: the next retry is due; INT64_MAX: none known */
+	int64_t look_at;	/* the same: a look at the route's row, and at all that is due */
+	char due_from[64];	/* the database's time up to which what is due has been offered */
 };
 
 struct scanner {
@@ -60,6 +66,9 @@ struct scanner {
 
 int scanner_init(struct scanner *s, const struct context *x) MUST_CHECK;
 void scanner_mark(struct scanner *s, unsigned route);
+/* A retry of the route is due in `ms` milliseconds. */
+void scanner_due(struct scanner *s, unsigned route, int64_t ms);
+void scanner_look(struct scanner *s);	/* an operator has changed a route's row */
 void scanner_listening(struct scanner *s);	/* LISTEN is in force (again): look what was missed */
 void scanner_run(void *scanner);		/* thread body; until STOP_DRAIN */
 void scanner_release(struct scanner *s);

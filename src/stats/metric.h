@@ -25,6 +25,11 @@ enum metric {
 	METRIC_OVERFLOWS,		/* hints dropped by the full queue */
 	METRIC_SETTLED,			/* receipts done */
 	METRIC_FAILED,			/* receipts failed */
+	METRIC_EXPIRED,			/* receipts expired */
+	METRIC_RETRIED,			/* attempts that failed, with another to follow */
+	METRIC_MARKED,			/* strands whose tags say that they failed or expired */
+	METRIC_ODD_TIMEOUTS,		/* timeout: tags that make no sense */
+	METRIC_SUSPENSIONS,		/* how often the route was suspended */
 	METRIC_REPLIES,			/* replies written */
 	METRIC_UNROUTED_TAGS,		/* tags in replies that nobody attached */
 	METRIC_BATCHES,			/* committed */

@@ -10,6 +10,10 @@
 #include "queue/queue.h"
 #include "stats/metric.h"
 #include "strand/route.h"
+#include "strand/suspension.h"
+
+struct scanner;
+struct marker;
 
 struct context {
 	const struct conf *conf;
@@ -18,6 +22,9 @@ struct context {
 	struct queue *queue;
 	struct metrics *metrics;
 	struct stop *stop;
+	struct suspensions *suspensions;
+	struct scanner *scanner;	/* told when a retry is due */
+	struct marker *marker;		/* told of receipts to be marked */
 };
 
 static inline void count(const struct context *x, enum metric which, unsigned route, uint64_t n)

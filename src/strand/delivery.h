@@ -16,8 +16,13 @@ struct delivery {
 	bool high;		/* bears priority:high, as announced */
 	bool in_doubt;		/* a COMMIT that held it had no answer */
 	bool counted;		/* the hint that it stands for was counted as a duplicate already */
-	bool alone;		/* a connection was lost while it was handled: no batch mates */
-	unsigned tries;		/* how often it was put off; its worker's own */
+	bool alone;		/* a connection was lost while it was handled: no batch mates, behind a lease */
+	/* Its worker's own: */
+	unsigned tries;		/* how often it was put off */
+	unsigned races;		/* how often by a fault of its own handler that costs no attempt */
+	unsigned leased;	/* the attempt that its `running` receipt charged; 0: none */
+	char lost[6];		/* a connection was lost while it was handled behind that lease: the
+				 * SQLSTATE to charge; "" if not */
 	size_t id_len;
 	char *id;		/* NUL-terminated strand id, at most 1 GB, mostly 15 bytes */
 };

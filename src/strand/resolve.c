@@ -36,7 +36,7 @@ static const char route_sql[] =
 	"SELECT r.route, strandd.lock_seed(%s::pg_catalog.regclass, r.route),"
 	"       pg_catalog.quote_literal(pg_catalog.jsonb_build_array($2::text)::text),"
 	"       pg_catalog.format('l.route = %%s AND l.tag = %%L AND l.source = %%s::pg_catalog.oid AND l.detached_at IS NULL',"
-	"         r.route, r.tag, r.source::pg_catalog.oid)"
+	"         r.route, r.tag, r.source::pg_catalog.oid), r.suspended_at IS NOT NULL"
 	"  FROM %s r WHERE r.source = pg_catalog.to_regclass($1) AND r.tag = $2 AND r.detached_at IS NULL";
 
 /* Functions that the configured name means, with what they take and return. */
@@ -230,6 +230,7 @@ static int resolve_number(struct route *r, struct conn *c, struct err *e)
 	r->lock_seed = strtoll(PQgetvalue(res, 0, 1), NULL, 10);
 	r->tag_array = strdup(PQgetvalue(res, 0, 2));
 	r->where = strdup(PQgetvalue(res, 0, 3));
+	r->suspended = *PQgetvalue(res, 0, 4) == 't';
 	PQclear(res);
 	return r->tag_array && r->where ? 0 : err_set(e, STRAND_ENOMEM, "out of memory");
 }

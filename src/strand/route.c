@@ -1,5 +1,6 @@
 #include "strand/route.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,16 @@ static char *channel_of(const char *tag)
 		if (*p == ':')
 			*p = '_';
 	return channel;
+}
+
+static void set_timeout(struct route *r)
+{
+	long long ms = r->conf->timeout_ms;
+
+	if (ms)
+		snprintf(r->timeout, sizeof(r->timeout), "%lld.%03lld", ms / 1000, ms % 1000);
+	else
+		snprintf(r->timeout, sizeof(r->timeout), "NULL::pg_catalog.numeric");
 }
 
 static void route_release(struct route *r)
@@ -52,6 +63,8 @@ static struct route_table *table_new(const struct conf *conf)
 		r->conf = &conf->routes[i];
 		r->module = conf_receiver(conf, r->conf->tag);
 		r->channel = channel_of(r->conf->tag);
+		r->max_batch_bytes = conf->workers_max_batch_bytes;
+		set_timeout(r);
 		if (!r->channel)
 			break;
 	}

@@ -31,6 +31,9 @@ struct route {
 	char *where;		/* what its row in `routes`, called l, must still be */
 	char *tag_array;	/* '["dm:evaluate_plan"]', an SQL literal */
 	int64_t lock_seed;	/* advisory locks of this route's strands are hashed with it */
+	bool suspended;		/* when it was looked up */
+	int64_t max_batch_bytes;	/* of the strands of one transaction */
+	char timeout[32];	/* seconds after which a strand expires if it does not say, an SQL numeric or NULL */
 };
 
 struct route_table {

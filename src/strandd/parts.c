@@ -78,6 +78,11 @@ static double depth_gauge(void *arg, unsigned route)
 	return (double)queue_depth(((struct service *)arg)->queue, route);
 }
 
+static double suspended_gauge(void *arg, unsigned route)
+{
+	return suspension_on(&((struct service *)arg)->suspensions, route);
+}
+
 static double in_flight_gauge(void *arg, unsigned route)
 {
 	return (double)queue_in_flight_on(((struct service *)arg)->queue, route);
@@ -98,7 +103,9 @@ int start_metrics(struct service *s, struct err *e)
 	if (metrics_new(&s->metrics, s->tags, s->sources, (unsigned)n) ||
 	    metric_gauge(s->metrics, "queue_depth", "Deliveries queued.", true, depth_gauge, s) ||
 	    metric_gauge(s->metrics, "in_flight", "Deliveries queued or running.", true,
-			 in_flight_gauge, s))
+			 in_flight_gauge, s) ||
+	    metric_gauge(s->metrics, "route_suspended", "1 while the route is suspended.", true,
+			 suspended_gauge, s))
 		return err_set(e, STRAND_ENOMEM, "out of memory");
 	return 0;
 }
@@ -110,31 +117,59 @@ void stop_metrics(struct service *s)
 	free(s->sources);
 }
 
+static int make_queue(struct service *s, unsigned *caps, unsigned *batch)
+{
+	const struct conf *conf = s->conf;
+	struct queue_config config = {
+		.n_routes = (unsigned)s->routes->n, .max_workers = caps, .batch = batch,
+		.max_entries = (size_t)conf->queue_limit, .max_bytes = (size_t)conf->queue_bytes,
+		.max_per_route = ((size_t)conf->queue_limit + s->routes->n - 1) / s->routes->n,
+		.n_workers = (unsigned)conf->workers_threads,
+		.reserved_for_high = (unsigned)conf->workers_reserved_for_high,
+		.normal_share_every = (unsigned)conf->workers_normal_share_every,
+	};
+
+	for (size_t i = 0; i < s->routes->n; i++) {
+		const struct conf_route *c = s->routes->routes[i].conf;
+		caps[i] = c->serial ? 1 : (unsigned)c->max_workers;
+		batch[i] = (unsigned)c->batch;
+	}
+	return queue_new(&s->queue, &config);
+}
+
+/* What was suspended when the routes were looked up stays so, until it is probed. */
+static int make_suspensions(struct service *s)
+{
+	if (suspensions_init(&s->suspensions, s->queue, s->routes->n))
+		return STRAND_ENOMEM;
+	for (unsigned i = 0; i < s->routes->n; i++)
+		if (s->routes->routes[i].suspended)
+			(void)suspension_begin(&s->suspensions, i, true);
+	return 0;
+}
+
 int start_queue(struct service *s, struct err *e)
 {
 	unsigned *caps = calloc(s->routes->n + 1, sizeof(*caps));
-	struct queue_config config = {
-		.n_routes = (unsigned)s->routes->n, .max_workers = caps,
-		.max_entries = (size_t)s->conf->queue_limit, .max_bytes = (size_t)s->conf->queue_bytes,
-		.max_per_route = ((size_t)s->conf->queue_limit + s->routes->n - 1) / s->routes->n,
-		.n_workers = (unsigned)s->conf->workers_threads,
-	};
-	int ret = STRAND_ENOMEM;
+	unsigned *batch = calloc(s->routes->n + 1, sizeof(*batch));
+	int ret = caps && batch ? make_queue(s, caps, batch) : STRAND_ENOMEM;
 
-	for (size_t i = 0; caps && i < s->routes->n; i++)
-		caps[i] = s->routes->routes[i].conf->serial ? 1 : 0;
-	if (caps)
-		ret = queue_new(&s->queue, &config);
 	free(caps);
+	free(batch);
+	if (!ret)
+		ret = make_suspensions(s);
 	if (ret)
 		return err_set(e, ret, "cannot make the queue: %s", err_name(ret));
 	s->context = (struct context){ .conf = s->conf, .target = &s->target, .routes = s->routes,
-				       .queue = s->queue, .metrics = s->metrics, .stop = &s->stop };
+				       .queue = s->queue, .metrics = s->metrics, .stop = &s->stop,
+				       .suspensions = &s->suspensions, .scanner = &s->scanner,
+				       .marker = &s->marker };
 	return 0;
 }
 
 void stop_queue(struct service *s)
 {
+	suspensions_release(&s->suspensions);
 	queue_free(s->queue);
 }
 

@@ -7,14 +7,16 @@
 #include "base/event.h"
 #include "base/thread.h"
 #include "listen/listener.h"
+#include "mark/marker.h"
 #include "scan/scanner.h"
 #include "stats/server.h"
 #include "strand/context.h"
+#include "strand/suspension.h"
 #include "work/again.h"
 #include "work/worker.h"
 
-/* Workers (at most 64), scanner, listener. */
-#define MAX_THREADS 66
+/* Workers (at most 64), scanner, marker, listener. */
+#define MAX_THREADS 67
 
 /* What one thread does. */
 struct body {
@@ -33,12 +35,14 @@ struct service {
 	const char **tags, **sources;	/* labels, borrowed by the metrics */
 	struct queue *queue;
 	struct context context;
+	struct suspensions suspensions;
 	struct scanner scanner;
+	struct marker marker;
 	struct listener listener;
 	struct again again;
 	struct worker *workers;
 	struct thread *worker_threads;
-	struct thread scanner_thread, listener_thread;
+	struct thread scanner_thread, marker_thread, listener_thread;
 	struct stats_server *stats;
 	struct event done;		/* a thread has ended */
 	_Atomic int threads_running;
@@ -63,6 +67,8 @@ int start_stats(struct service *s, struct err *e) MUST_CHECK;
 void stop_stats(struct service *s);
 int start_scanner(struct service *s, struct err *e) MUST_CHECK;
 void stop_scanner(struct service *s);
+int start_marker(struct service *s, struct err *e) MUST_CHECK;
+void stop_marker(struct service *s);
 int start_workers(struct service *s, struct err *e) MUST_CHECK;
 void stop_workers(struct service *s);
 int start_listener(struct service *s, struct err *e) MUST_CHECK;

@@ -19,6 +19,7 @@ static const struct part {
 	{ start_queue, stop_queue },
 	{ start_stats, stop_stats },
 	{ start_scanner, stop_scanner },
+	{ start_marker, stop_marker },
 	{ start_workers, stop_workers },
 	{ start_listener, stop_listener },
 };

@@ -78,6 +78,20 @@ void stop_scanner(struct service *s)
 		scanner_release(&s->scanner);
 }
 
+int start_marker(struct service *s, struct err *e)
+{
+	if (marker_init(&s->marker, &s->context))
+		return err_set(e, STRAND_ENOMEM, "out of memory");
+	return start_thread(s, &s->marker_thread, "marker", marker_run, &s->marker, e);
+}
+
+void stop_marker(struct service *s)
+{
+	thread_join(&s->marker_thread);
+	if (s->marker.context)
+		marker_release(&s->marker);
+}
+
 int start_listener(struct service *s, struct err *e)
 {
 	if (!s->conf->notifications_enabled)

@@ -13,10 +13,14 @@
 enum item_state {
 	ITEM_TAKEN,	/* not (any more) ours in the database */
 	ITEM_OURS,	/* claimed by the running transaction */
-	ITEM_SETTLED,	/* has a `done` receipt that this transaction wrote */
-	ITEM_FAILED,	/* has a `failed` receipt that this transaction wrote */
+	/* This transaction wrote its receipt: */
+	ITEM_SETTLED,	/* `done` */
+	ITEM_EXPIRED,
+	ITEM_RETRY,
+	ITEM_FAILED,
 	ITEM_GONE,	/* nothing to do: forged, settled before, or history */
-	ITEM_PUT_OFF,	/* ours, not settled, and by no fault of its own: later */
+	ITEM_PUT_OFF,	/* ours, not settled, and charged nothing: later */
+	ITEM_LEFT,	/* beyond the batch's bytes: the next batch's */
 	ITEM_STATES
 };
 
@@ -30,7 +34,13 @@ struct batch {
 	 * the server is at work; may be NULL. */
 	void (*meanwhile)(void *arg);
 	void *arg;
-	uint64_t replies, unrouted;	/* of the running transaction */
+	bool probe;		/* of a suspended route: nothing is charged */
+	unsigned leased;	/* the one item's attempt, charged by its lease; 0: none */
+	uint64_t replies, unrouted, odd_timeouts;	/* of the running transaction */
+	int64_t due_ms;			/* its earliest retry is due after this; INT64_MAX: none */
+	struct err *suspects;		/* by item: errors that may be the route's own; or NULL */
+	bool broken;			/* so many failures in a row that the route is to be suspended */
+	struct err broken_by;		/* the last of them, or the last suspect */
 	bool committed;			/* the last transaction stands */
 	enum fault fault;		/* why it failed, and where */
 	enum stage stage;
@@ -44,10 +54,25 @@ struct batch {
 int batch_run(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
 
 /* The same with a savepoint around each strand, so that a bad one costs only
- * itself: it gets a `failed` receipt. */
+ * itself: its attempt is charged. */
 int batch_run_guarded(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
 
-/* Steps that both kinds share (claim.c, settle.c). */
+/* For a batch of one: a transaction of its own that charges its attempt before the
+ * handler runs, and sets b->leased.  0 with b->leased 0: nothing is to be run, and
+ * the item's state says why. */
+int batch_lease(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
+/* What the lease charged has failed, `why`, and nothing of it stands. */
+int batch_charge_lease(struct batch *b, struct session *s, const struct err *why, struct err *e) MUST_CHECK;
+
+/* Steps that both kinds share (claim.c, settle.c, charge.c). */
+
+/* Writes the failed attempt of item `i` into its receipt: ITEM_RETRY or ITEM_FAILED.
+ * Within the transaction that has the strand. */
+int batch_charge(struct batch *b, struct session *s, size_t i, const struct err *why, struct err *e) MUST_CHECK;
+/* COMMIT by itself. */
+int batch_commit(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
+/* Frees what the batch holds but its items. */
+void batch_release(struct batch *b);
 
 /* BEGIN, settings, claim: sets ITEM_OURS.  Leaves the transaction open. */
 int batch_claim(struct batch *b, struct session *s, struct err *e) MUST_CHECK;

@@ -97,7 +97,8 @@ int batch_claim(struct batch *b, struct session *s, struct err *e)
 
 	for (size_t i = 0; i < b->n; i++)
 		b->states[i] = ITEM_TAKEN;
-	b->replies = b->unrouted = 0;
+	b->replies = b->unrouted = b->odd_timeouts = 0;
+	b->due_ms = INT64_MAX;
 	b->committed = false;
 	buf_init(&ids);
 	ids_of(b, &ids);

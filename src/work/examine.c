@@ -10,6 +10,14 @@
 
 #define EXAMINE_TIMEOUT_MS 10000
 
+static bool some_settled(const struct batch *b)
+{
+	for (size_t i = 0; i < b->n; i++)
+		if (b->states[i] == ITEM_SETTLED || b->states[i] == ITEM_EXPIRED)
+			return true;
+	return false;
+}
+
 /* `state` is NULL without a receipt. */
 static void judge(struct batch *b, size_t i, bool bears, const char *state, bool history)
 {
@@ -21,13 +29,17 @@ static void judge(struct batch *b, size_t i, bool bears, const char *state, bool
 		count(x, METRIC_SETTLED, route, 1);
 	else if (state && d->in_doubt && !strcmp(state, "failed"))
 		count(x, METRIC_FAILED, route, 1);
+	else if (state && d->in_doubt && !strcmp(state, "expired"))
+		count(x, METRIC_EXPIRED, route, 1);
+	else if (state && d->in_doubt && !strcmp(state, "retry"))
+		count(x, METRIC_RETRIED, route, 1);
 	else if (!state && !bears)
 		count(x, METRIC_FORGED, route, !d->counted);
 	else if (state || history)
 		count(x, METRIC_DUPLICATES, route, !d->counted);
 	else {
-		/* It appeared after the settle had looked. */
-		b->states[i] = ITEM_TAKEN;
+		/* Beyond the batch's bytes, or it appeared after the settle had looked. */
+		b->states[i] = some_settled(b) ? ITEM_LEFT : ITEM_TAKEN;
 		return;
 	}
 	b->states[i] = ITEM_GONE;

@@ -7,11 +7,15 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "pg/array.h"
+#include "strand/suspension.h"
 
 /* Settings and settle, the last of which answers; with guards a SAVEPOINT before
  * them, and the check and RELEASE after them. */
 #define STATEMENTS 2
 #define GUARDED_STATEMENTS 7
+
+/* So often a strand may lose a race, lack a resource or the like at no cost. */
+#define FREE_RACES 8
 
 /* The handler before may have changed the settings.  Deferred constraints are
  * checked here, where their strand is known, and not only by the COMMIT of all.
@@ -30,17 +34,18 @@ static int send_check(struct session *s, struct err *e)
 
 static int send_one(struct batch *b, struct session *s, const char *ids, bool guards, struct err *e)
 {
-	char instance[24];
-	const char *values[] = { ids, instance };
+	char instance[24], leased[16];
+	const char *values[] = { ids, instance, leased };
 	int ret = conn_pipeline_enter(s->conn, e);
 
 	snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
+	snprintf(leased, sizeof(leased), "%u", b->leased);
 	if (!ret && guards)
 		ret = conn_send(s->conn, "SAVEPOINT strand", 0, NULL, e);
 	if (!ret)
 		ret = batch_send_settings(b, s, e);
 	if (!ret)
-		ret = conn_send_prepared(s->conn, s->routes[b->route->index].settle, 2, values, e);
+		ret = conn_send_prepared(s->conn, s->routes[b->route->index].settle, 3, values, e);
 	if (!ret && guards)
 		ret = send_check(s, e);
 	return ret ? ret : conn_sync(s->conn, e);
@@ -95,43 +100,41 @@ static int run_one(struct batch *b, struct session *s, size_t i, bool guards, st
 	return ret;
 }
 
-/* The strand's own fault, or is the handler not even there any more, or not
- * allowed to us?  A settle of no strand at all tells: it needs all tables,
- * functions and rights, and calls nothing. */
-static enum fault whose_fault(struct batch *b, struct session *s, struct err *e)
+/* Something that the strand is not charged with; the reason is told. */
+static void put_off(struct batch *b, size_t i, enum fault fault, const struct err *why)
 {
-	const char *nothing[] = { "{}", "0" };
-	int64_t deadline = batch_deadline(b);
-	struct err ignored;
-
-	batch_failed(b, STAGE_HANDLE, STRAND_ESQL, e);
-	if (b->fault != FAULT_CONFIGURATION)
-		return b->fault;
-	if (conn_query(s->conn, "SAVEPOINT probe", 0, NULL, deadline, NULL, &ignored))
-		return FAULT_CONFIGURATION;
-	if (conn_query(s->conn, s->routes[b->route->index].sql.settle, 2, nothing, deadline, NULL, &ignored))
-		return FAULT_CONFIGURATION;
-	if (conn_query(s->conn, "RELEASE SAVEPOINT probe", 0, NULL, deadline, NULL, &ignored))
-		return FAULT_CONFIGURATION;
-	return FAULT_HANDLER;
+	b->states[i] = ITEM_PUT_OFF;
+	b->why = *why;
+	b->why_fault = fault;
 }
 
-static int write_failed(struct batch *b, struct session *s, size_t i, const struct err *why,
-			struct err *e)
+/* A missing function, column or right may be the route's or the strand's own: that
+ * shows when all are through. */
+static int suspect(struct batch *b, size_t i, const struct err *why, struct err *e)
 {
-	char instance[24];
-	const char *values[] = { b->items[i]->id, instance, why->text, why->sqlstate };
-	int ret;
-
-	snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
-	ret = conn_query(s->conn, s->routes[b->route->index].sql.fail, 4, values, batch_deadline(b),
-			 NULL, e);
-	if (ret)
-		return batch_failed(b, STAGE_CLAIM, ret, e);
-	b->states[i] = ITEM_FAILED;
-	log_warning("route %s: strand \"%.64s\" failed: %s (SQLSTATE %s)", b->route->conf->tag,
-		    b->items[i]->id, why->text, why->sqlstate);
+	if (!b->suspects)
+		b->suspects = calloc(b->n, sizeof(*b->suspects));
+	if (!b->suspects)
+		return batch_failed(b, STAGE_CLAIM, err_set(e, STRAND_ENOMEM, "out of memory"), e);
+	b->suspects[i] = b->broken_by = *why;
+	put_off(b, i, FAULT_CONFIGURATION, why);
 	return 0;
+}
+
+/* The savepoint is rolled back: who pays for what was in it? */
+static int blame(struct batch *b, struct session *s, size_t i, const struct err *why, struct err *e)
+{
+	enum fault fault;
+
+	(void)!batch_failed(b, STAGE_HANDLE, STRAND_ESQL, why);
+	fault = b->fault;
+	if (fault == FAULT_CONFIGURATION)
+		return suspect(b, i, why, e);
+	if (b->probe || (fault != FAULT_HANDLER && ++b->items[i]->races < FREE_RACES)) {
+		put_off(b, i, fault, why);
+		return 0;
+	}
+	return batch_charge(b, s, i, why, e);
 }
 
 /* 0 also when the strand is put off. */
@@ -140,52 +143,40 @@ static int guard_one(struct batch *b, struct session *s, size_t i, struct err *e
 	struct err why;
 	int ret = run_one(b, s, i, true, &why);
 
-	if (!ret)
+	if (!ret) {
+		if (b->states[i] == ITEM_SETTLED)
+			suspension_success(b->context->suspensions, b->route->index);
 		return 0;
+	}
 	if (ret == STRAND_ESQL)
 		ret = conn_script(s->conn, "ROLLBACK TO SAVEPOINT strand; RELEASE SAVEPOINT strand",
 				  batch_deadline(b), e);
 	else
 		*e = why;
-	if (ret)
-		return batch_failed(b, STAGE_HANDLE, ret, e);
-	b->fault = whose_fault(b, s, &why);
-	switch (b->fault) {
-	case FAULT_HANDLER:
-		return write_failed(b, s, i, &why, e);
-	case FAULT_TRANSACTION:
-	case FAULT_RESOURCES:
-	case FAULT_CONNECTION:	/* raised, not met: this session lives */
-		b->states[i] = ITEM_PUT_OFF;
-		b->why = why;
-		b->why_fault = b->fault;
-		return 0;
-	default:
-		*e = why;
-		return STRAND_ESQL;
-	}
+	return ret ? batch_failed(b, STAGE_HANDLE, ret, e) : blame(b, s, i, &why, e);
 }
 
-static int commit(struct batch *b, struct session *s, struct err *e)
+static bool any_settled(const struct batch *b)
 {
-	int64_t deadline = batch_deadline(b);
-	int ret = conn_pipeline_enter(s->conn, e), left;
+	for (size_t i = 0; i < b->n; i++)
+		if (b->states[i] == ITEM_SETTLED)
+			return true;
+	return false;
+}
 
-	if (!ret)
-		ret = batch_send_commit(s, e);
-	if (!ret)
-		ret = conn_sync(s->conn, e);
-	if (!ret)
-		ret = batch_fetch_commit(b, s, e);
-	if (conn_usable(s->conn)) {
-		left = conn_fetch_sync(s->conn, deadline, ret ? NULL : e);
-		ret = ret ? ret : left;
+/* Others of the route went through: it is not broken, these strands are. */
+static int charge_suspects(struct batch *b, struct session *s, struct err *e)
+{
+	int ret = 0;
+
+	for (size_t i = 0; !ret && i < b->n; i++) {
+		if (!b->suspects[i].code)
+			continue;
+		ret = batch_charge(b, s, i, &b->suspects[i], e);
+		b->suspects[i].code = 0;
+		b->why.code = 0;
 	}
-	if (conn_usable(s->conn)) {
-		left = conn_pipeline_leave(s->conn, ret ? NULL : e);
-		ret = ret ? ret : left;
-	}
-	return batch_failed(b, STAGE_COMMIT, ret, e);
+	return ret;
 }
 
 static int run_all(struct batch *b, struct session *s, bool guards, struct err *e)
@@ -197,14 +188,16 @@ static int run_all(struct batch *b, struct session *s, bool guards, struct err *
 		if (b->states[i] != ITEM_OURS)
 			continue;
 		/* What is left is for the next transaction, or the next start. */
-		if (clock_now() > enough || stop_level(b->context->stop) != STOP_NONE)
+		if (b->broken || clock_now() > enough || stop_level(b->context->stop) != STOP_NONE)
 			b->states[i] = ITEM_PUT_OFF;
 		else if (guards)
 			ret = guard_one(b, s, i, e);
 		else
 			ret = batch_failed(b, STAGE_HANDLE, run_one(b, s, i, false, e), e);
 	}
-	return ret ? ret : commit(b, s, e);
+	if (!ret && b->suspects && !b->probe && any_settled(b))
+		ret = charge_suspects(b, s, e);
+	return ret ? ret : batch_commit(b, s, e);
 }
 
 int batch_settle_in_turn(struct batch *b, struct session *s, struct err *e)

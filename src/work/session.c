@@ -84,6 +84,12 @@ int session_restore(struct session *s, int64_t deadline, struct err *e)
 	return conn_query(s->conn, "SET client_encoding = 'UTF8'", 0, NULL, deadline, NULL, e);
 }
 
+int session_scrub(struct session *s, int64_t deadline, struct err *e)
+{
+	return conn_script(s->conn, "RESET SESSION AUTHORIZATION; CLOSE ALL; UNLISTEN *;"
+			   " SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP", deadline, e);
+}
+
 int session_renew(struct session *s, const struct route *r, int64_t deadline, struct err *e)
 {
 	int ret = deallocate(s, deadline, e);

@@ -39,4 +39,8 @@ int session_restore(struct session *s, int64_t deadline, struct err *e) MUST_CHE
 int session_renew(struct session *s, const struct route *r, int64_t deadline,
 		  struct err *e) MUST_CHECK;
 
+/* After a handler that failed: what a rollback leaves of it in the session, such as
+ * advisory locks, cursors and temporary tables.  Not in a transaction. */
+int session_scrub(struct session *s, int64_t deadline, struct err *e) MUST_CHECK;
+
 #endif

@@ -11,7 +11,7 @@
 #include "pg/array.h"
 
 /* statement_timeout strikes first; this is for a server that does not answer. */
-#define SETTLE_SLACK_MS 5000
+#define SETTLE_SLACK_MS 2000
 
 /* A COMMIT may wait for a synchronous standby.  It is never cancelled: after this
  * the connection is given up and the strands are in doubt. */
@@ -78,9 +78,10 @@ void batch_note_settled(struct batch *b, const PGresult *res, const size_t *posi
 {
 	for (int i = 0; i < PQntuples(res); i++) {
 		size_t n = strtoul(PQgetvalue(res, i, 0), NULL, 10);
-		b->states[positions[n - 1]] = ITEM_SETTLED;
+		b->states[positions[n - 1]] = *PQgetvalue(res, i, 3) == 'e' ? ITEM_EXPIRED : ITEM_SETTLED;
 		b->replies += strtoul(PQgetvalue(res, i, 1), NULL, 10);
 		b->unrouted += strtoul(PQgetvalue(res, i, 2), NULL, 10);
+		b->odd_timeouts += strtoul(PQgetvalue(res, i, 4), NULL, 10);
 	}
 }
 
@@ -111,12 +112,12 @@ void batch_undo(struct batch *b)
 static int send_settle(struct batch *b, struct session *s, const char *ids, struct err *e)
 {
 	char instance[24];
-	const char *values[] = { ids, instance };
+	const char *values[] = { ids, instance, "0" };
 	int ret = conn_pipeline_enter(s->conn, e);
 
 	snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
 	if (!ret)
-		ret = conn_send_prepared(s->conn, s->routes[b->route->index].settle, 2, values, e);
+		ret = conn_send_prepared(s->conn, s->routes[b->route->index].settle, 3, values, e);
 	if (!ret)
 		ret = batch_send_commit(s, e);
 	if (!ret)

@@ -5,6 +5,7 @@
 
 #include "base/buf.h"
 #include "work/columns.h"
+#include "work/receipt.h"
 
 /* The planner's estimates are wrong on tables that are new or grow fast, and a
  * wrong plan here costs a second a batch: keys are looked up through indexes,
@@ -21,7 +22,9 @@ static const char settings_sql[] =
 	" pg_catalog.set_config('lock_timeout', $2, true),"
 	" pg_catalog.set_config('statement_timeout', $3, true),"
 	" pg_catalog.set_config('idle_in_transaction_session_timeout', $4, true),"
+	" pg_catalog.set_config('role', 'none', true),"
 	" pg_catalog.set_config('strand.tag', $5, true),"
+	" pg_catalog.set_config('strand.attempt', '1', true),"
 	" pg_catalog.set_config('synchronous_commit', 'on', true),"
 	" pg_catalog.set_config('jit', 'off', true),"
 	" pg_catalog.set_config('DateStyle', 'ISO, YMD', true),"
@@ -44,36 +47,56 @@ static void build_claim(struct buf *b, const struct route *r, const struct colum
 		 cols->receiver_literal, r->conf->serial ? "(SELECT t.ours FROM turn t) AND " : "", (long long)r->lock_seed);
 }
 
-/* Strands of the array that exist, bear the tag, lack a receipt and are no
- * history.  Key lookups are scalar subqueries: a join would let the planner
- * choose, and a join order can call the handler before the claim is known. */
+/* Elements `timeout:<seconds>`; strict, because jsonpath's lax mode looks into
+ * elements that are arrays; silent, because strict raises where tags are no array. */
+#define HAS_TIMEOUT "pg_catalog.jsonb_path_exists((x.s).tags, 'strict $[*] ? (@ starts with \"timeout:\")', '{}', true)"
+
+/* Strands of the array that exist, bear the tag, are no history, and whose receipt
+ * lets them run: there is none, a retry is due, or this lease has it ($3, its
+ * attempt; 0 without one).  Key lookups are scalar subqueries: a join would let the
+ * planner choose, and a join order can call the handler before the claim is known.
+ * Each row is made when it is asked for, so a strand's timeout is judged just before
+ * its handler is called.  What is beyond max_batch_bytes is left for the next batch;
+ * a first strand that is larger goes alone. */
 static void build_claimed(struct buf *b, const struct route *r)
 {
 	buf_addf(b,
 		 "WITH lifted AS MATERIALIZED (SELECT " PINS(PIN_OFF) "),"
 		 " live AS MATERIALIZED (SELECT l.history FROM %s l WHERE %s),"
-		 " claimed AS MATERIALIZED (SELECT c.n, c.id, c.s, pg_catalog.clock_timestamp() AS started_at"
-		 "  FROM (SELECT u.n, u.id, l.history,"
-		 "    (SELECT t FROM %s t WHERE t.id = u.id AND coalesce(t.tags OPERATOR(pg_catalog.@>) %s, false)) AS s,"
-		 "    (SELECT p.state FROM %s p WHERE p.route = %d"
-		 "      AND p.strand_id = strandd.receipt_key(u.id) COLLATE \"C\") AS state"
-		 "    FROM live l, pg_catalog.unnest($1::text[]) WITH ORDINALITY AS u(id, n) OFFSET 0) c"
-		 "  WHERE c.s IS DISTINCT FROM NULL AND c.state IS NULL"
-		 "   AND (c.history IS NULL OR NOT pg_catalog.pg_visible_in_snapshot((c.s).xact_id, c.history))"
-		 "   AND (SELECT count(*) FROM lifted) = 1)",
-		 r->routes, r->where, r->source, r->tag_array, r->receipts, r->number);
+		 " claimed AS MATERIALIZED (SELECT y.n, y.id, y.s, y.started_at, y.known,"
+		 "   coalesce((y.p).attempt, 0) AS charged, coalesce(y.timeouts[2], 0) AS odd,"
+		 "   CASE WHEN (y.p).state = 'running' THEN (y.p).attempt ELSE coalesce((y.p).attempt, 0) + 1 END AS attempt,"
+		 "   coalesce(extract(epoch FROM y.started_at - (y.s).tagged_at) >= coalesce(y.timeouts[1], %s), false) AS expired"
+		 "  FROM (SELECT x.n, x.id, x.s, x.p, (x.p).state IS NOT NULL AS known, pg_catalog.clock_timestamp() AS started_at,"
+		 "    CASE WHEN " HAS_TIMEOUT " THEN strandd.timeouts((x.s).tags) END AS timeouts,"
+		 "    pg_catalog.sum(pg_catalog.pg_column_size(x.s)) OVER (ROWS UNBOUNDED PRECEDING) - pg_catalog.pg_column_size(x.s) AS before"
+		 "   FROM (SELECT u.n, u.id, l.history,"
+		 "     (SELECT t FROM %s t WHERE t.id = u.id AND coalesce(t.tags OPERATOR(pg_catalog.@>) %s, false)) AS s,"
+		 "     (SELECT p FROM %s p WHERE p.route = %d AND p.strand_id = " RECEIPT_KEY("u.id") ") AS p"
+		 "     FROM live l, pg_catalog.unnest($1::text[]) WITH ORDINALITY AS u(id, n) OFFSET 0) x"
+		 "   WHERE x.s IS DISTINCT FROM NULL"
+		 "    AND CASE (x.p).state WHEN 'retry' THEN (x.p).due_at <= pg_catalog.clock_timestamp()"
+		 "      WHEN 'running' THEN (x.p).instance = $2::bigint AND (x.p).attempt = $3::integer"
+		 "      ELSE (x.p).state IS NULL END"
+		 "    AND (x.history IS NULL OR NOT pg_catalog.pg_visible_in_snapshot((x.s).xact_id, x.history))"
+		 "    AND (SELECT count(*) FROM lifted) = 1) y WHERE y.before < %lld)",
+		 r->routes, r->where, r->timeout, r->source, r->tag_array, r->receipts, r->number,
+		 (long long)r->max_batch_bytes);
 }
 
 /* The rows flow one by one: a strand's replies are in the table before the next
  * strand's handler runs.  A STABLE handler does not see them, and AFTER triggers
- * have not run by then: serial routes settle one strand a statement. */
+ * have not run by then: serial routes settle one strand a statement.  The attempt
+ * is a setting that the handler can read, written only where it differs. */
 static void build_handled(struct buf *b, const struct route *r, const struct columns *cols)
 {
 	buf_addf(b,
-		 ", handled AS MATERIALIZED (SELECT c.n, c.id, c.started_at, h.i, h.reply,"
+		 ", handled AS MATERIALIZED (SELECT c.n, c.id, c.started_at, c.attempt, c.charged, c.known, c.odd, h.i, h.reply,"
 		 "   CASE WHEN h.reply IS NULL THEN NULL"
 		 "    ELSE coalesce(h.reply ->> 'update', h.reply ->> 'id', strandd.new_id(%s)) END AS reply_id"
-		 "  FROM claimed c LEFT JOIN LATERAL %s(%s) WITH ORDINALITY AS h(reply, i) ON true)",
+		 "  FROM claimed c LEFT JOIN LATERAL %s(CASE WHEN pg_catalog.current_setting('strand.attempt', true) = c.attempt::text"
+		 "    OR pg_catalog.set_config('strand.attempt', c.attempt::text, true) IS NOT NULL THEN %s END)"
+		 "   WITH ORDINALITY AS h(reply, i) ON true WHERE NOT c.expired)",
 		 cols->id_prefix, r->handler, r->handler_takes_json ? "pg_catalog.to_jsonb(c.s)" : "c.s");
 }
 
@@ -93,40 +116,48 @@ static void build_sent(struct buf *b, const struct route *r, const struct column
 }
 
 /* Receipts last, and the answer after them: `sent` has run to its end before
- * `done` reads a row, `settled` before the outermost query does. */
+ * `done` reads a row, the receipts before the outermost query does.  A receipt that
+ * is there already (a retry, a lease) is updated as it was found, or nothing stands. */
 static void build_settle(struct buf *b, const struct route *r, const struct columns *cols)
 {
 	build_claimed(b, r);
 	build_handled(b, r, cols);
 	build_sent(b, r, cols);
 	buf_addf(b,
-		 ", done AS MATERIALIZED (SELECT g.n, g.id, pg_catalog.min(g.started_at) AS started_at,"
+		 ", done AS MATERIALIZED (SELECT g.n, g.id, g.attempt, g.charged, g.known, g.odd, 'done' AS state,"
+		 "   pg_catalog.min(g.started_at) AS started_at,"
 		 "   pg_catalog.array_agg(g.reply_id ORDER BY g.i) FILTER (WHERE g.reply_id IS NOT NULL) AS reply_ids,"
 		 "   pg_catalog.sum(CASE WHEN (g.reply -> 'tags') OPERATOR(pg_catalog.<@) %s THEN 0"
 		 "     WHEN g.reply ? 'tags' THEN strandd.unrouted_tags(g.reply -> 'tags', %s) ELSE 0 END) AS unrouted"
-		 "  FROM handled g WHERE (SELECT count(*) FROM sent) IS NOT NULL GROUP BY g.n, g.id)"
-		 ", settled AS (INSERT INTO %s (route, strand_id, state, instance, reply_ids, started_at, finished_at)"
-		 "  SELECT %d, strandd.receipt_key(d.id), 'done', $2::bigint, d.reply_ids, d.started_at,"
-		 "   pg_catalog.clock_timestamp() FROM done d RETURNING 1)"
-		 " SELECT d.n, coalesce(pg_catalog.cardinality(d.reply_ids), 0), d.unrouted"
-		 "  FROM done d WHERE (SELECT count(*) FROM settled) IS NOT NULL",
-		 cols->attached_json, cols->attached, r->receipts, r->number);
+		 "  FROM handled g WHERE (SELECT count(*) FROM sent) IS NOT NULL"
+		 "  GROUP BY g.n, g.id, g.attempt, g.charged, g.known, g.odd"
+		 "  UNION ALL SELECT c.n, c.id, c.attempt, c.charged, c.known, c.odd, 'expired', c.started_at, NULL, 0"
+		 "   FROM claimed c WHERE c.expired AND (SELECT count(*) FROM sent) IS NOT NULL)"
+		 ", settled AS (INSERT INTO %s (route, strand_id, long_id, state, attempt, instance, reply_ids, started_at, finished_at)"
+		 "  SELECT %d, strandd.receipt_key(d.id), CASE WHEN d.state = 'expired' THEN strandd.long_id(d.id) END, d.state,"
+		 "   d.attempt, $2::bigint, d.reply_ids, d.started_at, pg_catalog.clock_timestamp()"
+		 "   FROM done d WHERE NOT d.known RETURNING 1)"
+		 ", resettled AS (UPDATE %s p SET state = d.state, attempt = d.attempt, due_at = NULL, instance = $2::bigint,"
+		 "   error = NULL, sqlstate = NULL, reply_ids = d.reply_ids, started_at = d.started_at,"
+		 "   finished_at = pg_catalog.clock_timestamp()"
+		 "  FROM done d WHERE d.known AND p.route = %d AND p.strand_id = " RECEIPT_KEY("d.id")
+		 "   AND p.state IN ('running', 'retry') AND p.attempt = d.charged RETURNING 1)"
+		 " SELECT d.n, coalesce(pg_catalog.cardinality(d.reply_ids), 0), d.unrouted, d.state, d.odd"
+		 "  FROM done d WHERE (SELECT count(*) FROM settled) IS NOT NULL"
+		 "   AND CASE WHEN (SELECT count(*) FROM resettled) = (SELECT count(*) FROM done k WHERE k.known) THEN true"
+		 "     ELSE strandd.lost_claim() END",
+		 cols->attached_json, cols->attached, r->receipts, r->number, r->receipts, r->number);
 }
 
-static void build_fail(struct buf *b, const struct route *r)
-{
-	buf_addf(b, "INSERT INTO %s (route, strand_id, state, instance, error, sqlstate, started_at, finished_at)"
-		 " VALUES (%d, strandd.receipt_key($1), 'failed', $2::bigint, $3, $4,"
-		 "  pg_catalog.clock_timestamp(), pg_catalog.clock_timestamp())",
-		 r->receipts, r->number);
-}
-
+/* A retry that is due is as good as no receipt: what was left out of it was beyond
+ * the batch's bytes, or came due since. */
 static void build_examine(struct buf *b, const struct route *r)
 {
 	buf_addf(b, "SELECT u.n,"
 		 " coalesce((SELECT t.tags OPERATOR(pg_catalog.@>) %s FROM %s t WHERE t.id = u.id), false),"
-		 " (SELECT CASE WHEN p.instance = $2::bigint THEN p.state ELSE 'another''s' END FROM %s p"
-		 "   WHERE p.route = %d AND p.strand_id = strandd.receipt_key(u.id) COLLATE \"C\"),"
+		 " (SELECT CASE WHEN p.state = 'retry' AND p.due_at <= pg_catalog.clock_timestamp() THEN NULL"
+		 "   WHEN p.instance = $2::bigint THEN p.state ELSE 'another''s' END FROM %s p"
+		 "   WHERE p.route = %d AND p.strand_id = " RECEIPT_KEY("u.id") "),"
 		 " coalesce((SELECT coalesce(pg_catalog.pg_visible_in_snapshot(t.xact_id, l.history), false)"
 		 "   FROM %s l, %s t WHERE %s AND t.id = u.id), true)"
 		 " FROM pg_catalog.unnest($1::text[]) WITH ORDINALITY AS u(id, n)",
@@ -139,6 +170,7 @@ void statements_release(struct statements *s)
 	free(s->claim);
 	free(s->settle);
 	free(s->fail);
+	free(s->lease);
 	free(s->examine);
 	free(s->shape);
 	*s = (struct statements){ 0 };
@@ -169,15 +201,17 @@ int statements_build(struct statements *ret, const struct route *r, struct conn 
 	s.claim = text_of(&b);
 	build_settle(&b, r, &cols);
 	s.settle = text_of(&b);
-	build_fail(&b, r);
+	receipt_build_fail(&b, r);
 	s.fail = text_of(&b);
+	receipt_build_lease(&b, r);
+	s.lease = text_of(&b);
 	build_examine(&b, r);
 	s.examine = text_of(&b);
 	buf_release(&b);
 	s.shape = cols.shape;
 	cols.shape = NULL;
 	columns_release(&cols);
-	if (!s.settings || !s.claim || !s.settle || !s.fail || !s.examine) {
+	if (!s.settings || !s.claim || !s.settle || !s.fail || !s.lease || !s.examine) {
 		statements_release(&s);
 		return err_set(e, STRAND_ENOMEM, "out of memory");
 	}

@@ -22,14 +22,15 @@ struct statements {
 	 * until the transaction ends, and the receiver's shape now; none of a serial route while another batch of it
 	 * runs.  Waits for nobody, writes nothing. */
 	char *claim;
-	/* $1 text[] ids that are ours, $2 instance.  Calls the handler strand by
-	 * strand, writes replies and `done` receipts.  Answers (n, replies,
-	 * unrouted) for each strand that was there, bore the tag and had no receipt. */
+	/* $1 text[] ids that are ours, $2 instance, $3 the leased attempt or 0.  Calls
+	 * the handler strand by strand, writes replies and receipts, `done` or `expired`
+	 * (without a call).  Answers (n, replies, unrouted tags, state, odd timeouts)
+	 * for each strand that was there, bore the tag, and whose receipt let it run. */
 	char *settle;
-	/* $1 id, $2 instance, $3 error, $4 sqlstate: a `failed` receipt. */
-	char *fail;
+	char *fail, *lease;	/* see work/receipt.h */
 	/* $1 text[] ids, $2 instance.  Answers (n, bears the tag, its receipt's
-	 * state or NULL or "another's", is history or of a route that is gone) of what a settle left out. */
+	 * state or NULL (also of a retry that is due) or "another's", is history or of
+	 * a route that is gone) of what a settle left out. */
 	char *examine;
 	char *shape;	/* of the receiver when they were built */
 };

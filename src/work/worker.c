@@ -7,14 +7,12 @@
 #include "base/clock.h"
 #include "base/failpoint.h"
 #include "base/log.h"
-#include "base/backoff.h"
-#include "work/batch.h"
+#include "strand/suspension.h"
+#include "work/run.h"
 
 #define IDLE_MS 1000
-#define AGAIN_FIRST_MS 20
-#define AGAIN_CAP_MS 5000
-#define CONTENDED_CAP_MS 500	/* another instance has it, which takes no longer than a batch */
-#define TRIES_CAP 30
+#define PROBE_STRANDS 10
+#define PACE_WEIGHT 8		/* of the past, against one batch */
 
 int worker_init(struct worker *w, const struct context *x, struct again *again, unsigned number)
 {
@@ -31,7 +29,8 @@ int worker_init(struct worker *w, const struct context *x, struct again *again, 
 	for (int i = 0; i < 2; i++)
 		w->items[i] = calloc((size_t)conf->workers_batch, sizeof(*w->items[i]));
 	w->trouble = calloc(x->routes->n, sizeof(*w->trouble));
-	return w->items[0] && w->items[1] && w->trouble ? 0 : STRAND_ENOMEM;
+	w->pace = calloc(x->routes->n, sizeof(*w->pace));
+	return w->items[0] && w->items[1] && w->trouble && w->pace ? 0 : STRAND_ENOMEM;
 }
 
 void worker_release(struct worker *w)
@@ -39,6 +38,7 @@ void worker_release(struct worker *w)
 	free(w->items[0]);
 	free(w->items[1]);
 	free(w->trouble);
+	free(w->pace);
 	*w = (struct worker){ 0 };
 }
 
@@ -46,49 +46,6 @@ void worker_release(struct worker *w)
 static void pause_ms(struct worker *w, int64_t ms)
 {
 	(void)!event_wait(&w->context->stop->drain, clock_after_ms(ms));
-}
-
-static void put_off(struct worker *w, struct delivery *d, int64_t cap_ms)
-{
-	if (d->tries < TRIES_CAP)
-		d->tries++;
-	if (again_add(w->again, d, clock_after_ms(backoff_ms(d->tries, AGAIN_FIRST_MS, cap_ms))))
-		queue_return(w->context->queue, d);
-}
-
-/* Each item goes where its state says: done with, or to be tried again. */
-static void batch_end(struct worker *w, struct batch *b, bool ran)
-{
-	const struct context *x = w->context;
-	unsigned route = b->route->index;
-	uint64_t n[ITEM_STATES] = { 0 };
-
-	for (size_t i = 0; i < b->n; i++) {
-		struct delivery *d = b->items[i];
-		n[b->states[i]]++;
-		switch (b->states[i]) {
-		case ITEM_TAKEN:
-			put_off(w, d, ran ? CONTENDED_CAP_MS : AGAIN_CAP_MS);
-			break;
-		case ITEM_OURS:
-		case ITEM_PUT_OFF:
-			put_off(w, d, AGAIN_CAP_MS);
-			break;
-		case ITEM_GONE:
-			queue_forget(x->queue, d);
-			break;
-		default:
-			queue_finish(x->queue, d);
-		}
-	}
-	count(x, METRIC_SETTLED, route, n[ITEM_SETTLED]);
-	count(x, METRIC_FAILED, route, n[ITEM_FAILED]);
-	count(x, METRIC_CONTENDED, route, ran ? n[ITEM_TAKEN] : 0);
-	count(x, METRIC_PUT_OFF, route, n[ITEM_OURS] + n[ITEM_PUT_OFF] + (ran ? 0 : n[ITEM_TAKEN]));
-	count(x, METRIC_BATCHES, route, b->committed);
-	count(x, METRIC_ROLLBACKS, route, !ran && !b->committed);
-	count(x, METRIC_REPLIES, route, b->committed ? b->replies : 0);
-	count(x, METRIC_UNROUTED_TAGS, route, b->committed ? b->unrouted : 0);
 }
 
 /* The last batch is ended while the server is at work on the next one's claim: with
@@ -100,43 +57,11 @@ static void end_last(void *arg)
 	if (!w->last.n)
 		return;
 	batch_end(w, &w->last, true);
-	free(w->last.states);
+	batch_release(&w->last);
 	w->last.n = 0;
 	/* What it put off must not wait until this worker has time again. */
 	if (again_next(w->again) != INT64_MAX)
 		queue_nudge(w->context->queue);
-}
-
-/* Is a strand of the batch to blame?  A race or a lack of resources is, the first
- * time, nobody's fault. */
-static bool want_guards(const struct batch *b)
-{
-	if (b->fault == FAULT_HANDLER || b->fault == FAULT_CONFIGURATION)
-		return true;
-	for (size_t i = 0; b->stage == STAGE_HANDLE && i < b->n; i++)
-		if (b->items[i]->tries)
-			return true;
-	return false;
-}
-
-/* First without guards, then with them; between the two the statements are built
- * anew, because the tables or the handler may have changed. */
-static int attempt(struct worker *w, struct batch *b, struct session *s, struct err *e)
-{
-	int64_t timeout = w->context->conf->db_connect_timeout_ms;
-	int ret = session_prepare(s, b->route, clock_after_ms(timeout), e);
-
-	if (ret)
-		return batch_failed(b, STAGE_PREPARE, ret, e);
-	ret = batch_run(b, s, e);
-	if (b->committed || ret != STRAND_ESQL || !conn_usable(s->conn) || !want_guards(b))
-		return ret;
-	log_debug("route %s: batch rolled back (%s), once more with guards", b->route->conf->tag, e->text);
-	count(w->context, METRIC_ROLLBACKS, b->route->index, 1);
-	ret = batch_failed(b, STAGE_CLAIM, batch_rollback(s, e), e);
-	if (!ret)
-		ret = batch_failed(b, STAGE_PREPARE, session_renew(s, b->route, clock_after_ms(timeout), e), e);
-	return ret ? ret : batch_run_guarded(b, s, e);
 }
 
 static void outage(struct worker *w, const struct err *e)
@@ -150,89 +75,92 @@ static void outage(struct worker *w, const struct err *e)
 	pause_ms(w, ms);
 }
 
-static void tell_trouble(struct worker *w, const struct batch *b, const char *who, enum fault fault,
-			 const struct err *e)
-{
-	char what[160];
-
-	snprintf(what, sizeof(what), "route %s: %s put off (%s%s%s)", b->route->conf->tag, who,
-		 outcome_name(fault), *e->sqlstate ? ", SQLSTATE " : "", e->sqlstate);
-	outage_failed(&w->trouble[b->route->index], e, what);
-}
-
 /* A batch that was committed: did it get anywhere? */
 static void tell_success(struct worker *w, const struct batch *b)
 {
 	if (b->why.code)
-		tell_trouble(w, b, "strand", b->why_fault, &b->why);
+		worker_tell_trouble(w, b, "strand", b->why_fault, &b->why);
 	for (size_t i = 0; !b->why.code && i < b->n; i++) {
-		if (b->states[i] != ITEM_SETTLED && b->states[i] != ITEM_FAILED)
+		if (b->states[i] != ITEM_SETTLED && b->states[i] != ITEM_FAILED && b->states[i] != ITEM_RETRY)
 			continue;
 		outage_over(&w->trouble[b->route->index], "the one before was put off, this one is settled");
 		return;
 	}
 }
 
-/* The session after a batch that failed: rolled back, or thrown away.  An earlier
- * handler may have spoilt it, by DEALLOCATE or a statement_timeout of its own, say,
- * so at the first such fault in a row it is not kept. */
-static void clean_up(struct worker *w, struct batch *b, struct session *s, int ret, struct err *e)
+/* A batch has to be over well before its deadline: what a strand of the route takes
+ * is learnt from the batches that were. */
+static void learn_pace(struct worker *w, const struct batch *b, int64_t took, int ret)
 {
-	bool suspect = b->fault == FAULT_CONFIGURATION || b->fault == FAULT_RESOURCES;
-	struct outage *trouble = &w->trouble[b->route->index];
-	struct err ignored;
+	int64_t *pace = &w->pace[b->route->index], each = took / (int64_t)b->n;
 
-	if (ret == STRAND_ETIMEOUT && b->stage != STAGE_COMMIT)
-		conn_kill(s->conn, true);
-	if (b->fault == FAULT_CONNECTION && b->stage == STAGE_HANDLE)
-		for (size_t i = 0; i < b->n; i++)
-			b->items[i]->alone = true;
-	if ((suspect && !trouble->failures) || !conn_usable(s->conn) || batch_rollback(s, &ignored))
-		connpool_discard(&w->pool, 0);
-	if (ret == STRAND_ESTOPPED)
-		return;
-	tell_trouble(w, b, "batch", b->fault, e);
+	if (!ret)
+		*pace += (each - *pace) / (each > *pace ? 1 : PACE_WEIGHT);
+	else if (b->fault == FAULT_HANDLER || ret == STRAND_ETIMEOUT)
+		*pace = each > *pace ? each : *pace;
 }
 
-/* One transaction for these deliveries. */
-static void work_on(struct worker *w, unsigned route, struct delivery **items, size_t n)
+/* How many of `n` deliveries fit into half of the time that a batch has. */
+static size_t keep_pace(const struct worker *w, unsigned route, size_t n)
+{
+	int64_t half = w->context->conf->handler_timeout_ms * NSEC_PER_MSEC / 2, pace = w->pace[route];
+	int64_t fit = pace ? half / pace : (int64_t)n;
+
+	return fit >= (int64_t)n ? n : fit > 1 ? (size_t)fit : 1;
+}
+
+static void run_batch(struct worker *w, struct batch *b, struct session *s)
+{
+	struct err e = { 0 };
+	int64_t start = clock_now();
+	int ret = batch_attempt(w, b, s, &e);
+
+	learn_pace(w, b, clock_now() - start, ret);
+	if (ret)
+		batch_clean_up(w, b, s, ret, &e);
+	else
+		tell_success(w, b);
+	worker_judge_route(w, b, ret, &e);
+	end_last(w);
+	if (!ret && !b->probe && b->due_ms == INT64_MAX) {
+		w->last = *b;
+		return;
+	}
+	batch_end(w, b, !ret);
+	batch_release(b);
+}
+
+/* One transaction for these deliveries, or a few. */
+static void work_on(struct worker *w, unsigned route, struct delivery **items, size_t n, bool probe)
 {
 	const struct context *x = w->context;
-	struct batch b = { .context = x, .route = &x->routes->routes[route], .n = n,
+	struct batch b = { .context = x, .route = &x->routes->routes[route], .n = n, .probe = probe,
 			   .items = items, .states = calloc(n, sizeof(*b.states)),
-			   .meanwhile = end_last, .arg = w };
+			   .meanwhile = end_last, .arg = w, .due_ms = INT64_MAX };
 	struct session *s = NULL;
 	struct err e = { 0 };
 	int ret = b.states ? connpool_get(&w->pool, 0, &s, &e) : err_set(&e, STRAND_ENOMEM, "out of memory");
 
-	if (ret) {
-		end_last(w);	/* before its items' room is used again */
-		for (size_t i = 0; i < n; i++)
-			put_off(w, items[i], AGAIN_CAP_MS);
-		free(b.states);
-		outage(w, &e);
-		return;
-	}
-	outage_over(&w->outage, "connected again");
-	ret = attempt(w, &b, s, &e);
-	if (ret)
-		clean_up(w, &b, s, ret, &e);
-	else
-		tell_success(w, &b);
-	end_last(w);
 	if (!ret) {
-		w->last = b;
+		outage_over(&w->outage, "connected again");
+		run_batch(w, &b, s);
 		return;
 	}
-	batch_end(w, &b, false);
-	free(b.states);
+	end_last(w);	/* before its items' room is used again */
+	for (size_t i = 0; i < n; i++)
+		worker_put_off(w, items[i], AGAIN_CAP_MS);
+	batch_release(&b);
+	if (probe)
+		suspension_probed(x->suspensions, route, false);
+	outage(w, &e);
 }
 
 /* A strand whose handling cost a connection may cost the next one too, so it goes
  * without others. */
-static void work(struct worker *w, unsigned route, struct delivery **items, size_t n)
+static void work(struct worker *w, unsigned route, struct delivery **items, size_t n, bool probe)
 {
-	size_t together = 0;
+	struct queue *q = w->context->queue;
+	size_t together = 0, fit;
 
 	for (size_t i = 0; i < n; i++) {
 		struct delivery *d = items[i];
@@ -241,21 +169,48 @@ static void work(struct worker *w, unsigned route, struct delivery **items, size
 			items[together++] = d;
 		}
 	}
-	if (together)
-		work_on(w, route, items, together);
+	fit = keep_pace(w, route, together);
+	if (fit)
+		work_on(w, route, items, fit, probe);
+	for (size_t i = fit; i < together; i++)
+		queue_return(q, items[i]);
 	for (size_t i = together; i < n; i++) {
-		if (stop_level(w->context->stop) == STOP_NONE)
-			work_on(w, route, &items[i], 1);
+		if (stop_level(w->context->stop) == STOP_NONE && !suspension_on(w->context->suspensions, route) == !probe)
+			work_on(w, route, &items[i], 1, probe);
 		else
-			queue_return(w->context->queue, items[i]);
+			queue_return(q, items[i]);
 	}
+}
+
+/* A few strands of a suspended route, if one is to be probed. */
+static void probe(struct worker *w)
+{
+	const struct context *x = w->context;
+	size_t max = (size_t)x->conf->workers_batch;
+	int route = suspension_due(x->suspensions, clock_now());
+	size_t n;
+
+	if (route < 0)
+		return;
+	/* The last batch's items are in the other half until it is ended. */
+	n = queue_take_closed(x->queue, (unsigned)route, w->items[!w->in_hand],
+			      max < PROBE_STRANDS ? max : PROBE_STRANDS);
+	if (!n) {
+		suspension_probed(x->suspensions, (unsigned)route, false);
+		return;
+	}
+	w->in_hand = !w->in_hand;
+	work(w, (unsigned)route, w->items[w->in_hand], n, true);
+	queue_leave(x->queue, (unsigned)route);
 }
 
 static int64_t wake_at(const struct worker *w)
 {
-	int64_t idle = clock_after_ms(IDLE_MS), due = again_next(w->again);
+	int64_t at = clock_after_ms(IDLE_MS), due = again_next(w->again);
+	int64_t next = suspension_next(w->context->suspensions);
 
-	return due < idle ? due : idle;
+	at = due < at ? due : at;
+	return next < at ? next : at;
 }
 
 void worker_run(void *arg)
@@ -269,6 +224,7 @@ void worker_run(void *arg)
 		if (FAILPOINT("worker.take"))
 			continue;
 		again_return_due(w->again, x->queue, clock_now());
+		probe(w);
 		w->in_hand = !w->in_hand;
 		n = queue_take(x->queue, w->number, w->items[w->in_hand],
 			       (size_t)x->conf->workers_batch, &route);
@@ -276,7 +232,7 @@ void worker_run(void *arg)
 			/* What is put off must not wait until we have time again. */
 			if (again_next(w->again) != INT64_MAX)
 				queue_nudge(x->queue);
-			work(w, route, w->items[w->in_hand], n);
+			work(w, route, w->items[w->in_hand], n, false);
 			queue_leave(x->queue, route);
 			continue;
 		}

@@ -22,6 +22,7 @@ struct worker {
 	struct batch last;		/* committed, still to be ended; n 0: none */
 	struct outage outage;
 	struct outage *trouble;		/* per route: batches put off in a row */
+	int64_t *pace;			/* per route: what a strand takes, nanoseconds */
 };
 
 int worker_init(struct worker *w, const struct context *x, struct again *again,

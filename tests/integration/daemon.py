@@ -105,7 +105,8 @@ class Daemon:
                 "database": db.name, "user": user}},
             "workers": {"threads": 2},
             "scan": {"interval": "500ms"},
-            "routes": [dict(zip(("tag", "source", "handler"), r)) if isinstance(r, tuple) else r
+            # a strand fails at once, and no route is suspended, but where a test is about that
+            "routes": [{"attempts": 1, "suspend_after": 0, **(dict(zip(("tag", "source", "handler"), r)) if isinstance(r, tuple) else r)}
                        for r in (routes if routes is not None else default_routes())],
             "stats": {"socket": self.stats_socket},
             "log": {"level": "debug"},

@@ -44,7 +44,7 @@ def test_a_modules_tables_are_brought_back(db):
     before = catalog(db)
     db.execute("CREATE TABLE copy (LIKE dm_receipts INCLUDING ALL); INSERT INTO copy TABLE dm_receipts; DROP TABLE dm_receipts;"
                "ALTER TABLE copy RENAME TO dm_receipts; ALTER INDEX copy_pkey RENAME TO dm_receipts_pkey;"
-               "ALTER INDEX copy_route_due_at_idx RENAME TO dm_receipts_due; ALTER INDEX copy_route_idx RENAME TO dm_receipts_unmarked;"
+               "ALTER INDEX copy_route_due_at_idx RENAME TO dm_receipts_due; ALTER INDEX copy_route_strand_id_idx RENAME TO dm_receipts_unmarked;"
                "ALTER INDEX copy_route_finished_at_idx RENAME TO dm_receipts_failed")
     db.install()
     assert catalog(db) == before

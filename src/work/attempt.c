@@ -1,0 +1,124 @@
+#include "work/run.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+/* Is a strand of the batch to blame?  A race or a lack of resources is, the first
+ * time, nobody's fault. */
+static bool want_guards(const struct batch *b)
+{
+	if (b->fault == FAULT_HANDLER || b->fault == FAULT_CONFIGURATION)
+		return true;
+	for (size_t i = 0; b->stage == STAGE_HANDLE && i < b->n; i++)
+		if (b->items[i]->tries)
+			return true;
+	return false;
+}
+
+/* First without guards, then with them; between the two the statements are built
+ * anew, because the tables or the handler may have changed. */
+static int run_together(struct worker *w, struct batch *b, struct session *s, struct err *e)
+{
+	int64_t timeout = w->context->conf->db_connect_timeout_ms;
+	int ret = batch_run(b, s, e);
+
+	if (b->committed || ret != STRAND_ESQL || !conn_usable(s->conn) || !want_guards(b))
+		return ret;
+	log_debug("route %s: batch rolled back (%s), once more with guards", b->route->conf->tag, e->text);
+	count(w->context, METRIC_ROLLBACKS, b->route->index, 1);
+	ret = batch_failed(b, STAGE_CLAIM, batch_rollback(s, e), e);
+	if (!ret)
+		ret = batch_failed(b, STAGE_PREPARE, session_renew(s, b->route, clock_after_ms(timeout), e), e);
+	return ret ? ret : batch_run_guarded(b, s, e);
+}
+
+static int charge_loss(struct batch *b, struct session *s, struct err *e)
+{
+	struct delivery *d = b->items[0];
+	struct err why = { .code = STRAND_ECONN };
+	int ret;
+
+	err_set(&why, STRAND_ECONN, strcmp(d->lost, "57014") ? "the session ended while the handler ran"
+		: "the handler did not end in time (workers.handler_timeout), and its session was ended");
+	memcpy(why.sqlstate, d->lost, sizeof(why.sqlstate));
+	b->leased = d->leased;
+	ret = batch_charge_lease(b, s, &why, e);
+	if (!ret && b->committed) {
+		d->leased = 0;
+		d->lost[0] = '\0';
+	}
+	return ret;
+}
+
+static int run_alone(struct batch *b, struct session *s, struct err *e)
+{
+	struct delivery *d = b->items[0];
+	int ret;
+
+	if (d->lost[0])
+		return charge_loss(b, s, e);
+	/* A probe is charged nothing: without a lease it costs the route's next look. */
+	if (b->probe && !d->leased)
+		return batch_run_guarded(b, s, e);
+	if (!d->leased) {
+		ret = batch_lease(b, s, e);
+		if (ret || !b->leased)
+			return ret;
+		d->leased = b->leased;
+	}
+	b->leased = d->leased;
+	return batch_run_guarded(b, s, e);
+}
+
+int batch_attempt(struct worker *w, struct batch *b, struct session *s, struct err *e)
+{
+	int ret = session_prepare(s, b->route, clock_after_ms(w->context->conf->db_connect_timeout_ms), e);
+
+	if (ret)
+		return batch_failed(b, STAGE_PREPARE, ret, e);
+	if (b->items[0]->alone)
+		return run_alone(b, s, e);
+	return b->probe ? batch_run_guarded(b, s, e) : run_together(w, b, s, e);
+}
+
+/* So often a session may end while a strand runs alone, at no cost: an administrator
+ * does that too. */
+#define FREE_LOSSES 3
+
+/* A strand may have cost the session that handled it: it goes alone from now on, and
+ * one that did is charged. */
+static void suspect_all(struct batch *b, int ret, const struct err *e)
+{
+	for (size_t i = 0; i < b->n; i++) {
+		struct delivery *d = b->items[i];
+
+		if (d->leased && (ret == STRAND_ETIMEOUT || ++d->races >= FREE_LOSSES))
+			snprintf(d->lost, sizeof(d->lost), "%s", ret == STRAND_ETIMEOUT ? "57014"
+				 : *e->sqlstate ? e->sqlstate : "08006");
+		d->alone = true;
+	}
+}
+
+/* An earlier handler may have spoilt the session, by DEALLOCATE or a statement_timeout
+ * of its own, say, so at the first such fault in a row it is not kept. */
+void batch_clean_up(struct worker *w, struct batch *b, struct session *s, int ret, struct err *e)
+{
+	bool suspect = b->fault == FAULT_CONFIGURATION || b->fault == FAULT_RESOURCES;
+	struct outage *trouble = &w->trouble[b->route->index];
+	int64_t deadline = clock_after_ms(w->context->conf->db_connect_timeout_ms);
+	struct err ignored;
+
+	if (ret == STRAND_ETIMEOUT && b->stage != STAGE_COMMIT)
+		conn_kill(s->conn, true);
+	/* An error of such a class that a handler raises leaves the session alive. */
+	if (b->fault == FAULT_CONNECTION && b->stage == STAGE_HANDLE && ret != STRAND_ESQL && ret != STRAND_ESTOPPED)
+		suspect_all(b, ret, e);
+	if ((suspect && !trouble->failures) || !conn_usable(s->conn) || batch_rollback(s, &ignored) ||
+	    session_scrub(s, deadline, &ignored))
+		connpool_discard(&w->pool, 0);
+	if (ret != STRAND_ESTOPPED)
+		worker_tell_trouble(w, b, "batch", b->fault, e);
+}

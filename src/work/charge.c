@@ -1,0 +1,85 @@
+/* Charging a strand for what its handler did. */
+#include "work/batch.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "strand/suspension.h"
+
+static void note(struct batch *b, size_t i, const PGresult *res, const struct err *why)
+{
+	const struct conf_route *conf = b->route->conf;
+	int attempt = atoi(PQgetvalue(res, 0, 1));
+	bool retry = !PQgetisnull(res, 0, 2);
+	int64_t due_ms = retry ? strtoll(PQgetvalue(res, 0, 2), NULL, 10) : INT64_MAX;
+	const struct log_fields fields = { .route = conf->tag, .source = conf->source, .strand = b->items[i]->id,
+					   .attempt = attempt, .sqlstate = why->sqlstate };
+
+	b->states[i] = retry ? ITEM_RETRY : ITEM_FAILED;
+	if (due_ms < b->due_ms)
+		b->due_ms = due_ms;
+	if (retry)
+		log_event(LOG_LEVEL_WARNING, &fields, "strand failed: %s; attempt %d of %d follows in %lld ms",
+			  why->text, attempt + 1, conf->attempts, (long long)due_ms);
+	else
+		log_event(LOG_LEVEL_ERROR, &fields, "strand failed for good: %s", why->text);
+	if (conf->suspend_after &&
+	    suspension_failure(b->context->suspensions, b->route->index) >= (unsigned)conf->suspend_after)
+		b->broken = true;
+	if (b->broken)
+		b->broken_by = *why;
+}
+
+int batch_charge(struct batch *b, struct session *s, size_t i, const struct err *why, struct err *e)
+{
+	char instance[24], leased[16];
+	const char *values[] = { b->items[i]->id, instance, why->text, why->sqlstate, leased };
+	PGresult *res;
+	int ret;
+
+	snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
+	snprintf(leased, sizeof(leased), "%u", b->leased);
+	ret = conn_query(s->conn, s->routes[b->route->index].sql.fail, 5, values, batch_deadline(b), &res, e);
+	if (ret)
+		return batch_failed(b, STAGE_CLAIM, ret, e);
+	if (PQntuples(res))
+		note(b, i, res, why);
+	else
+		ret = batch_failed(b, STAGE_CLAIM, err_set(e, STRAND_EPROTO, "the receipt of strand \"%.64s\" was"
+				   " changed by another", b->items[i]->id), e);
+	PQclear(res);
+	return ret;
+}
+
+int batch_commit(struct batch *b, struct session *s, struct err *e)
+{
+	int64_t deadline = batch_deadline(b);
+	int ret = conn_pipeline_enter(s->conn, e), left;
+
+	if (!ret)
+		ret = batch_send_commit(s, e);
+	if (!ret)
+		ret = conn_sync(s->conn, e);
+	if (!ret)
+		ret = batch_fetch_commit(b, s, e);
+	if (conn_usable(s->conn)) {
+		left = conn_fetch_sync(s->conn, deadline, ret ? NULL : e);
+		ret = ret ? ret : left;
+	}
+	if (conn_usable(s->conn)) {
+		left = conn_pipeline_leave(s->conn, ret ? NULL : e);
+		ret = ret ? ret : left;
+	}
+	return batch_failed(b, STAGE_COMMIT, ret, e);
+}
+
+void batch_release(struct batch *b)
+{
+	free(b->states);
+	free(b->suspects);
+	b->states = NULL;
+	b->suspects = NULL;
+}

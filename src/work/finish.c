@@ -1,0 +1,102 @@
+/* What becomes of a batch's deliveries when it is over. */
+#include "work/run.h"
+
+#include <stdio.h>
+
+#include "base/backoff.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "mark/marker.h"
+#include "scan/scanner.h"
+
+#define AGAIN_FIRST_MS 20
+#define CONTENDED_CAP_MS 500	/* another instance has it, which takes no longer than a batch */
+#define TRIES_CAP 30
+
+void worker_put_off(struct worker *w, struct delivery *d, int64_t cap_ms)
+{
+	if (d->tries < TRIES_CAP)
+		d->tries++;
+	if (again_add(w->again, d, clock_after_ms(backoff_ms(d->tries, AGAIN_FIRST_MS, cap_ms))))
+		queue_return(w->context->queue, d);
+}
+
+static void end_one(struct worker *w, struct delivery *d, enum item_state state, bool ran)
+{
+	struct queue *q = w->context->queue;
+
+	switch (state) {
+	case ITEM_TAKEN:
+		worker_put_off(w, d, ran ? CONTENDED_CAP_MS : AGAIN_CAP_MS);
+		break;
+	case ITEM_OURS:
+	case ITEM_PUT_OFF:
+		worker_put_off(w, d, AGAIN_CAP_MS);
+		break;
+	case ITEM_LEFT:
+		queue_return(q, d);
+		break;
+	case ITEM_GONE:
+		queue_forget(q, d);
+		break;
+	default:
+		queue_finish(q, d);
+	}
+}
+
+static void count_all(const struct batch *b, const uint64_t n[ITEM_STATES], bool ran)
+{
+	const struct context *x = b->context;
+	unsigned route = b->route->index;
+
+	count(x, METRIC_SETTLED, route, n[ITEM_SETTLED]);
+	count(x, METRIC_FAILED, route, n[ITEM_FAILED]);
+	count(x, METRIC_EXPIRED, route, n[ITEM_EXPIRED]);
+	count(x, METRIC_RETRIED, route, n[ITEM_RETRY]);
+	count(x, METRIC_CONTENDED, route, ran ? n[ITEM_TAKEN] : 0);
+	count(x, METRIC_PUT_OFF, route, n[ITEM_OURS] + n[ITEM_PUT_OFF] + (ran ? 0 : n[ITEM_TAKEN]));
+	count(x, METRIC_BATCHES, route, b->committed);
+	count(x, METRIC_ROLLBACKS, route, !ran && !b->committed);
+	count(x, METRIC_REPLIES, route, b->committed ? b->replies : 0);
+	count(x, METRIC_UNROUTED_TAGS, route, b->committed ? b->unrouted : 0);
+	count(x, METRIC_ODD_TIMEOUTS, route, b->committed ? b->odd_timeouts : 0);
+}
+
+/* Others have to do something now. */
+static void tell_others(const struct batch *b, const uint64_t n[ITEM_STATES])
+{
+	const struct context *x = b->context;
+	const struct conf_route *conf = b->route->conf;
+
+	if (b->due_ms != INT64_MAX)
+		scanner_due(x->scanner, b->route->index, b->due_ms);
+	if (n[ITEM_FAILED] || n[ITEM_EXPIRED])
+		marker_wake(x->marker, b->route->index);
+	if (b->odd_timeouts)
+		log_event(LOG_LEVEL_WARNING, &(const struct log_fields){ .route = conf->tag, .source = conf->source,
+			  .fold = LOG_FOLD_ONCE }, "a strand bears a timeout: tag that is no number of seconds;"
+			  " such tags are ignored (strandd_odd_timeouts_total counts them)");
+}
+
+void batch_end(struct worker *w, struct batch *b, bool ran)
+{
+	uint64_t n[ITEM_STATES] = { 0 };
+
+	for (size_t i = 0; i < b->n; i++) {
+		n[b->states[i]]++;
+		end_one(w, b->items[i], b->states[i], ran);
+	}
+	count_all(b, n, ran);
+	if (ran)
+		tell_others(b, n);
+}
+
+void worker_tell_trouble(struct worker *w, const struct batch *b, const char *who, enum fault fault,
+			 const struct err *e)
+{
+	char what[160];
+
+	snprintf(what, sizeof(what), "route %s: %s put off (%s%s%s)", b->route->conf->tag, who,
+		 outcome_name(fault), *e->sqlstate ? ", SQLSTATE " : "", e->sqlstate);
+	outage_failed(&w->trouble[b->route->index], e, what);
+}

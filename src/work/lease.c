@@ -1,0 +1,79 @@
+/* A strand whose handling cost a connection, alone: an attempt is charged and
+ * committed before its handler runs, so that one which ends its own session every
+ * time comes to an end.  The handler's transaction is fenced by that attempt. */
+#include "work/batch.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/failpoint.h"
+#include "base/log.h"
+#include "strand/suspension.h"
+
+static void note(struct batch *b, const PGresult *res)
+{
+	const struct conf_route *conf = b->route->conf;
+	int attempt = atoi(PQgetvalue(res, 0, 1));
+
+	if (strcmp(PQgetvalue(res, 0, 0), "running") == 0) {
+		b->leased = (unsigned)attempt;
+		return;
+	}
+	b->states[0] = ITEM_FAILED;
+	log_event(LOG_LEVEL_ERROR, &(const struct log_fields){ .route = conf->tag, .source = conf->source,
+		  .strand = b->items[0]->id, .attempt = attempt },
+		  "strand failed for good: its last attempt was left behind, and nothing of it stands");
+	(void)suspension_failure(b->context->suspensions, b->route->index);
+}
+
+static int lease(struct batch *b, struct session *s, struct err *e)
+{
+	char instance[24];
+	const char *values[] = { b->items[0]->id, instance };
+	PGresult *res;
+	int ret;
+
+	snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
+	ret = conn_query(s->conn, s->routes[b->route->index].sql.lease, 2, values, batch_deadline(b), &res, e);
+	if (ret)
+		return batch_failed(b, STAGE_CLAIM, ret, e);
+	if (PQntuples(res))
+		note(b, res);
+	PQclear(res);
+	return batch_commit(b, s, e);
+}
+
+int batch_lease(struct batch *b, struct session *s, struct err *e)
+{
+	int ret = batch_claim(b, s, e);
+
+	if (!ret && b->states[0] != ITEM_OURS)
+		return batch_failed(b, STAGE_CLAIM, batch_rollback(s, e), e);
+	if (!ret)
+		ret = lease(b, s, e);
+	if (!ret && FAILPOINT("lease.committed"))
+		ret = batch_failed(b, STAGE_COMMIT, err_set(e, STRAND_ECONN, "failpoint lease.committed"), e);
+	if (ret) {
+		b->leased = 0;
+		b->states[0] = ITEM_TAKEN;
+		return ret;
+	}
+	return b->leased || b->states[0] != ITEM_OURS ? 0 : batch_examine(b, s, e);
+}
+
+int batch_charge_lease(struct batch *b, struct session *s, const struct err *why, struct err *e)
+{
+	int ret = batch_claim(b, s, e);
+
+	if (!ret && b->states[0] != ITEM_OURS)
+		return batch_failed(b, STAGE_CLAIM, batch_rollback(s, e), e);
+	if (!ret)
+		ret = batch_charge(b, s, 0, why, e);
+	if (!ret)
+		ret = batch_commit(b, s, e);
+	if (ret)
+		b->states[0] = ITEM_TAKEN;
+	return ret;
+}

@@ -1,0 +1,34 @@
+/* The texts of the statements that write one strand's receipt outside a settle: a
+ * failed attempt, and a lease.  Pure; private to src/work.
+ *
+ * The allowed moves of a receipt's state are those of the WHERE clauses here and in
+ * statement.c.  Who runs one holds the strand's advisory lock.
+ */
+#ifndef STRANDD_WORK_RECEIPT_H
+#define STRANDD_WORK_RECEIPT_H
+
+#include "base/buf.h"
+#include "strand/route.h"
+
+/* The key of a strand's receipt, as its index has it. */
+#define RECEIPT_KEY(id) "strandd.receipt_key(" id ") COLLATE \"C\""
+
+/* A lease of this age may be taken over: whoever still runs its handler holds the
+ * strand's lock. */
+#define LEASE_GRACE "interval '5 s'"
+
+/* A handler that raises this is not tried again, whatever the route's policy. */
+#define SQLSTATE_FINAL "SRFIN"
+
+/* $1 id, $2 instance, $3 error, $4 sqlstate, $5 the leased attempt or 0.  An attempt
+ * has failed: `retry`, due by the database's clock, or `failed` when it was the last.
+ * Answers (state, attempt, milliseconds until it is due or NULL); no row when the
+ * receipt is another's by now. */
+void receipt_build_fail(struct buf *b, const struct route *r);
+
+/* $1 id, $2 instance.  Charges an attempt before the handler runs: `running`; or
+ * `failed`, when a lease that was left behind was the last attempt.  Answers (state,
+ * attempt); no row when there is nothing to run. */
+void receipt_build_lease(struct buf *b, const struct route *r);
+
+#endif

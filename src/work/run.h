@@ -1,0 +1,31 @@
+/* What the files of one worker share; private to src/work, and its own thread's. */
+#ifndef STRANDD_WORK_RUN_H
+#define STRANDD_WORK_RUN_H
+
+#include "work/worker.h"
+
+/* Runs the batch's transactions: plain, then guarded if a strand is to blame; behind
+ * a lease, if its one strand goes alone; guarded at once, if it is a probe. */
+int batch_attempt(struct worker *w, struct batch *b, struct session *s, struct err *e) MUST_CHECK;
+
+/* After batch_attempt failed with `ret`: the session is rolled back, or thrown away;
+ * the strands remember what may be their own doing; the log is told. */
+void batch_clean_up(struct worker *w, struct batch *b, struct session *s, int ret, struct err *e);
+
+/* Each item goes where its state says: done with, or to be tried again.  `ran`: the
+ * transaction stands. */
+void batch_end(struct worker *w, struct batch *b, bool ran);
+
+/* To be tried again, after a pause that grows up to `cap_ms`. */
+void worker_put_off(struct worker *w, struct delivery *d, int64_t cap_ms);
+#define AGAIN_CAP_MS 5000
+
+/* Tells the log, once, of trouble with the batch's route; `who` was put off. */
+void worker_tell_trouble(struct worker *w, const struct batch *b, const char *who, enum fault fault,
+			 const struct err *e);
+
+/* What a batch that is over says of its route: suspended, resumed, or neither.
+ * `ret` and `e` as batch_attempt left them. */
+void worker_judge_route(struct worker *w, const struct batch *b, int ret, const struct err *e);
+
+#endif
