@@ -125,10 +125,10 @@ static void claim(struct floor_worker *w, const struct session_route *p, const c
 /* Second round trip. */
 static void settle(struct floor_worker *w, const struct session_route *p, const char *ids, size_t n)
 {
-	const char *values[] = { ids, w->instance };
+	const char *values[] = { ids, w->instance, "0" };
 	PGresult *res;
 
-	send_prepared(w->pg, p->settle, 2, values);
+	send_prepared(w->pg, p->settle, 3, values);
 	send_prepared(w->pg, "commit", 0, NULL);
 	sync_pipeline(w->pg);
 	res = expect(w->pg, PGRES_TUPLES_OK);

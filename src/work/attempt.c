@@ -58,12 +58,10 @@ static int run_alone(struct batch *b, struct session *s, struct err *e)
 	struct delivery *d = b->items[0];
 	int ret;
 
-	if (d->lost[0])
+	if (d->lost[0] && !b->probe)
 		return charge_loss(b, s, e);
 	/* A probe is charged nothing: without a lease it costs the route's next look. */
-	if (b->probe && !d->leased)
-		return batch_run_guarded(b, s, e);
-	if (!d->leased) {
+	if (!d->leased && !b->probe) {
 		ret = batch_lease(b, s, e);
 		if (ret || !b->leased)
 			return ret;

@@ -109,6 +109,14 @@ static size_t keep_pace(const struct worker *w, unsigned route, size_t n)
 	return fit >= (int64_t)n ? n : fit > 1 ? (size_t)fit : 1;
 }
 
+static bool handler_failed(const struct batch *b)
+{
+	for (size_t i = 0; i < b->n; i++)
+		if (b->states[i] == ITEM_RETRY || b->states[i] == ITEM_FAILED || b->states[i] == ITEM_PUT_OFF)
+			return true;
+	return false;
+}
+
 static void run_batch(struct worker *w, struct batch *b, struct session *s)
 {
 	struct err e = { 0 };
@@ -120,6 +128,9 @@ static void run_batch(struct worker *w, struct batch *b, struct session *s)
 		batch_clean_up(w, b, s, ret, &e);
 	else
 		tell_success(w, b);
+	if (!ret && handler_failed(b) &&
+	    session_scrub(s, clock_after_ms(w->context->conf->db_connect_timeout_ms), &e))
+		connpool_discard(&w->pool, 0);
 	worker_judge_route(w, b, ret, &e);
 	end_last(w);
 	if (!ret && !b->probe && b->due_ms == INT64_MAX) {

@@ -1,0 +1,117 @@
+"""Expiry: the tag timeout:<seconds>, a route's default, and what it costs."""
+
+import pytest
+
+import policy_support as p
+import service
+
+
+def back_date(db, seconds):
+    """Strands written from now on are that old."""
+    db.execute("ALTER TABLE ad_strands ALTER COLUMN tagged_at SET DEFAULT now() - make_interval(secs => %s)", (seconds,))
+
+
+@pytest.mark.parametrize("tags, age, state", [
+    (["timeout:5"], 6, "expired"),
+    (["timeout:5"], 3, "done"),
+    (["timeout:0"], 0, "expired"),
+    (["timeout:0.25"], 1, "expired"),
+    (["timeout:2.5"], 1, "done"),
+    (["timeout:1000000", "timeout:5"], 6, "expired"),
+    (["timeout:5", "timeout:3", "timeout:99"], 4, "expired"),
+    (["timeout:999999999999999"], 600, "done"),
+    (["timeout:-1"], 600, "done"),
+    (["timeout:abc"], 600, "done"),
+    (["timeout:"], 600, "done"),
+    (["timeout: 5"], 600, "done"),
+    (["timeout:1e3"], 6000, "done"),
+    (["timeout:5s"], 600, "done"),
+    (["timeout:NaN"], 600, "done"),
+    (["timeout:Infinity"], 600, "done"),
+    (["timeout:0x5"], 600, "done"),
+    (["timeout:5."], 600, "done"),
+    (["timeout:.5"], 600, "done"),
+    (["timeout:\u0665"], 600, "done"),
+    (["timeout:5\n"], 600, "done"),
+    (["TIMEOUT:5"], 600, "done"),
+    (["timeout:" + "9" * 400], 600, "done"),
+    (["timeout:abc", "timeout:5"], 6, "expired"),
+    ([["timeout:5"]], 600, "done"),
+    ([{"timeout:5": 1}], 600, "done"),
+    ([5, None, True, "timeout:5"], 6, "expired"),
+])
+def test_a_timeout_tag(db, daemon, wait_until, tags, age, state):
+    back_date(db, age)
+    p.serve(db, daemon)
+    p.publish(db, "AD_1", tags=tags)
+    receipt = service.final(db, "dm", "AD_1", p.PLAN)
+    assert receipt["state"] == state, receipt
+    assert service.calls(db) == ({} if state == "expired" else {"AD_1": 1})
+    if state == "expired":
+        p.marked(db, "AD_1", "error:timeout", wait_until)
+        assert db.value("SELECT count(*) FROM dm_strands") == 0
+        assert p.tags(db, "AD_1") == [p.PLAN, *tags, "error:timeout"]
+
+
+def test_odd_timeouts_are_counted_and_told_once(db, daemon, wait_until):
+    d = p.serve(db, daemon)
+    for n in range(30):
+        p.publish(db, f"AD_{n}", tags=["timeout:soon", "timeout:-3"] if n < 20 else ["timeout:900"])
+    wait_until(lambda: service.count_receipts(db, "dm", p.PLAN) == 30)
+    wait_until(lambda: d.metrics()[f"strandd_odd_timeouts_total{p.LABELS}"] == 40)
+    assert d.log().count("timeout: tag that is no number") == 1
+
+
+def test_a_routes_default(db, daemon, wait_until):
+    back_date(db, 10)
+    d = p.serve(db, daemon, timeout="5s")
+    p.publish(db, "AD_1")
+    p.publish(db, "AD_2", tags=["timeout:3600"])
+    p.publish(db, "AD_3", tags=["timeout:nonsense"])
+    assert service.final(db, "dm", "AD_1", p.PLAN)["state"] == "expired"
+    assert service.final(db, "dm", "AD_2", p.PLAN)["state"] == "done"
+    assert service.final(db, "dm", "AD_3", p.PLAN)["state"] == "expired"
+    wait_until(lambda: d.metrics()[f"strandd_expired_total{p.LABELS}"] == 2)
+
+
+@pytest.mark.sanitize
+def test_it_is_judged_just_before_the_call(db, daemon, wait_until):
+    """Strands of one batch: those behind a slow one expire while it runs."""
+    p.serve(db, daemon, {"workers": {"threads": 1}}, serial=False)
+    with db.connect(autocommit=False) as conn:
+        for n in range(5):
+            db.execute("INSERT INTO ad_strands (id, tags, kind, timeframe) VALUES (%s, %s, 'sleep', '1')",
+                       (f"AD_{n}", f'["{p.PLAN}", "timeout:2.6"]'), conn)
+    wait_until(lambda: service.count_receipts(db, "dm", p.PLAN) == 5)
+    states = service.states(db, "dm", p.PLAN)
+    assert sorted(states.values()) == ["done"] * 3 + ["expired"] * 2, states
+    assert sum(service.calls(db).values()) == 3
+
+
+def test_a_strand_that_waits_for_a_retry_expires(db, daemon, wait_until):
+    """And not only when its retry would be due, in an hour."""
+    p.serve(db, daemon, attempts=3, backoff={"initial": "1h", "factor": 1.0, "cap": "1h"})
+    p.publish(db, "AD_1", "raise", tags=["timeout:1.5"])
+    first = p.in_state(db, "AD_1", "expired", wait_until)
+    assert first["attempt"] == 2 and service.calls(db) == {}
+    p.marked(db, "AD_1", "error:timeout", wait_until)
+
+
+def test_expired_in_serial_routes_and_behind_errors(db, daemon, wait_until):
+    back_date(db, 10)
+    p.serve(db, daemon, attempts=1, serial=True)
+    p.publish(db, "AD_1", tags=["timeout:5"])
+    p.publish(db, "AD_2", "raise")
+    p.publish(db, "AD_3")
+    wait_until(lambda: service.count_receipts(db, "dm", p.PLAN) == 3)
+    assert service.states(db, "dm", p.PLAN) == {"AD_1": "expired", "AD_2": "failed", "AD_3": "done"}
+
+
+def test_no_plan_calls_the_handler_for_an_expired_strand(db, daemon, wait_until):
+    """However many there are of them, also beside others in the batch."""
+    back_date(db, 10)
+    p.serve(db, daemon)
+    db.execute("INSERT INTO ad_strands (id, tags, kind) SELECT 'AD_' || i, CASE WHEN i %% 3 = 0 THEN %s ELSE %s END::jsonb, 'good'"
+               " FROM generate_series(1, 300) i", (f'["{p.PLAN}"]', f'["{p.PLAN}", "timeout:9"]'))
+    wait_until(lambda: service.count_receipts(db, "dm", p.PLAN) == 300)
+    assert db.value("SELECT count(*) FROM test.calls") == 100 == db.value("SELECT count(*) FROM dm_receipts WHERE state = 'done'")
