@@ -14,14 +14,16 @@
 #include <stdbool.h>
 
 struct ageing {
-	unsigned every;
-	_Atomic unsigned high;	/* batches in a row */
+	unsigned every, most;
+	_Atomic unsigned high;	/* batches that no normal one has answered for, at most `most` */
 };
 
-void ageing_init(struct ageing *a, unsigned every);
+/* `n_workers`: how many may take a high batch before they see that a normal one is
+ * due; they are made good for. */
+void ageing_init(struct ageing *a, unsigned every, unsigned n_workers);
 
-/* Is a normal batch due?  Who is told so has to try for one: nobody else is told
- * until ageing_restore, or until as many high batches have gone by again. */
+/* Is a normal batch due?  Who is told so has to try for one: the others are not
+ * told of it until ageing_restore. */
 bool ageing_claim(struct ageing *a);
 void ageing_restore(struct ageing *a);		/* the claimed one was not to be had */
 

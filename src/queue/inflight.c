@@ -134,27 +134,41 @@ static bool present(struct inflight *f, unsigned long h, const struct set_key *k
 	return found;
 }
 
+static enum inflight_kind kind_of(const struct entry *entry)
+{
+	return entry->delivery.high ? INFLIGHT_HIGH : INFLIGHT_NORMAL;
+}
+
+static size_t count_kind(const struct inflight *f, unsigned route, enum inflight_kind kind)
+{
+	const struct inflight_route *r = &f->routes[route];
+
+	/* Acquire, both: what was done before the last one was finished is seen. */
+	return atomic_load_explicit(&r->entries[kind][0], memory_order_acquire) +
+	       atomic_load_explicit(&r->entries[kind][1], memory_order_acquire);
+}
+
 /* On success counted under *ret_parity. */
-static bool reserve_entry(struct inflight *f, unsigned route, bool *ret_parity)
+static bool reserve_entry(struct inflight *f, unsigned route, enum inflight_kind kind, bool *ret_parity)
 {
 	struct inflight_route *r = &f->routes[route];
 	/* Relaxed: the exchange decides. */
-	size_t now = atomic_load_explicit(&f->entries, memory_order_relaxed);
+	size_t now = atomic_load_explicit(&f->entries[kind], memory_order_relaxed);
 
 	/* Checked apart from the addition: a route's own bound keeps it from taking
 	 * all room, and a few more do no harm. */
-	if (inflight_count_on(f, route) >= f->max_per_route)
+	if (count_kind(f, route, kind) >= f->max_per_route)
 		return false;
 	do {
 		if (now >= f->max_entries)
 			return false;
 		/* Relaxed: a number, it publishes nothing. */
-	} while (!atomic_compare_exchange_weak_explicit(&f->entries, &now, now + 1,
+	} while (!atomic_compare_exchange_weak_explicit(&f->entries[kind], &now, now + 1,
 			memory_order_relaxed, memory_order_relaxed));
 	/* Relaxed: an offer beside the beginning of an epoch belongs to either one. */
 	*ret_parity = atomic_load_explicit(&r->parity, memory_order_relaxed);
 	/* Release, with the set's own barriers: counted before it is found. */
-	atomic_fetch_add_explicit(&r->entries[*ret_parity], 1, memory_order_release);
+	atomic_fetch_add_explicit(&r->entries[kind][*ret_parity], 1, memory_order_release);
 	return true;
 }
 
@@ -171,25 +185,26 @@ static bool add_bytes(_Atomic size_t *bytes, size_t n, size_t max)
 	return true;
 }
 
-static bool reserve_bytes(struct inflight *f, unsigned route, size_t n)
+static bool reserve_bytes(struct inflight *f, unsigned route, enum inflight_kind kind, size_t n)
 {
-	if (!add_bytes(&f->routes[route].bytes, n, f->max_route_bytes))
+	if (!add_bytes(&f->routes[route].bytes[kind], n, f->max_route_bytes))
 		return false;
-	if (add_bytes(&f->bytes, n, f->max_bytes))
+	if (add_bytes(&f->bytes[kind], n, f->max_bytes))
 		return true;
 	/* Relaxed: as above. */
-	atomic_fetch_sub_explicit(&f->routes[route].bytes, n, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&f->routes[route].bytes[kind], n, memory_order_relaxed);
 	return false;
 }
 
-static void give_back(struct inflight *f, unsigned route, bool parity, size_t bytes)
+static void give_back(struct inflight *f, unsigned route, enum inflight_kind kind, bool parity,
+		      size_t bytes)
 {
 	/* Release: who reads 0 sees that the entry is out of the set. */
-	atomic_fetch_sub_explicit(&f->routes[route].entries[parity], 1, memory_order_release);
+	atomic_fetch_sub_explicit(&f->routes[route].entries[kind][parity], 1, memory_order_release);
 	/* Relaxed, all three: numbers, they publish nothing. */
-	atomic_fetch_sub_explicit(&f->routes[route].bytes, bytes, memory_order_relaxed);
-	atomic_fetch_sub_explicit(&f->bytes, bytes, memory_order_relaxed);
-	atomic_fetch_sub_explicit(&f->entries, 1, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&f->routes[route].bytes[kind], bytes, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&f->bytes[kind], bytes, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&f->entries[kind], 1, memory_order_relaxed);
 }
 
 static struct entry *entry_new(const struct set_key *k, bool parity, unsigned flags)
@@ -247,18 +262,19 @@ enum queue_answer inflight_add(struct inflight *f, unsigned route, const char *i
 {
 	struct set_key k = { route, id, id_len };
 	unsigned long h = hash(f, &k);
+	enum inflight_kind kind = flags & QUEUE_HIGH ? INFLIGHT_HIGH : INFLIGHT_NORMAL;
 	enum queue_answer answer;
 	bool parity;
 
-	if (!reserve_entry(f, route, &parity))
+	if (!reserve_entry(f, route, kind, &parity))
 		return present(f, h, &k) ? QUEUE_DUPLICATE : QUEUE_FULL;
-	if (!reserve_bytes(f, route, id_len)) {
-		give_back(f, route, parity, 0);
+	if (!reserve_bytes(f, route, kind, id_len)) {
+		give_back(f, route, kind, parity, 0);
 		return present(f, h, &k) ? QUEUE_DUPLICATE : QUEUE_FULL;
 	}
 	answer = add_reserved(f, h, &k, parity, flags, ret_entry);
 	if (answer != QUEUE_ADDED)
-		give_back(f, route, parity, id_len);
+		give_back(f, route, kind, parity, id_len);
 	return answer;
 }
 
@@ -266,13 +282,14 @@ void inflight_remove(struct inflight *f, struct entry *entry)
 {
 	unsigned route = entry->delivery.route;
 	size_t id_len = entry->delivery.id_len;
+	enum inflight_kind kind = kind_of(entry);
 	bool parity = entry->parity;
 
 	rcu_read_lock();
 	cds_lfht_del(f->set, &entry->in_set);
 	rcu_read_unlock();
 	retire(&entry->rcu);
-	give_back(f, route, parity, id_len);
+	give_back(f, route, kind, parity, id_len);
 }
 
 void inflight_taken(struct entry *entry)
@@ -286,6 +303,7 @@ bool inflight_forget(struct inflight *f, struct entry *entry)
 {
 	unsigned route = entry->delivery.route;
 	size_t id_len = entry->delivery.id_len;
+	enum inflight_kind kind = kind_of(entry);
 	bool parity = entry->parity;
 	enum hint now = HINT_NONE;
 	bool left, ours;
@@ -299,7 +317,7 @@ bool inflight_forget(struct inflight *f, struct entry *entry)
 	if (ours)
 		retire(&entry->rcu);
 	if (left)
-		give_back(f, route, parity, id_len);
+		give_back(f, route, kind, parity, id_len);
 	return left;
 }
 
@@ -311,24 +329,21 @@ struct entry *inflight_entry(struct delivery *d)
 size_t inflight_count(const struct inflight *f)
 {
 	/* Relaxed: a number for people. */
-	return atomic_load_explicit(&f->entries, memory_order_relaxed);
+	return atomic_load_explicit(&f->entries[INFLIGHT_NORMAL], memory_order_relaxed) +
+	       atomic_load_explicit(&f->entries[INFLIGHT_HIGH], memory_order_relaxed);
 }
 
 size_t inflight_count_on(const struct inflight *f, unsigned route)
 {
-	const struct inflight_route *r = &f->routes[route];
-
-	/* Acquire, both: what was done before the last one was finished is seen. */
-	return atomic_load_explicit(&r->entries[0], memory_order_acquire) +
-	       atomic_load_explicit(&r->entries[1], memory_order_acquire);
+	return count_kind(f, route, INFLIGHT_NORMAL) + count_kind(f, route, INFLIGHT_HIGH);
 }
 
-bool inflight_has_room(const struct inflight *f, unsigned route)
+bool inflight_has_room(const struct inflight *f, unsigned route, enum inflight_kind kind)
 {
 	/* Relaxed: a number that decides when to look again. */
-	size_t bytes = atomic_load_explicit(&f->routes[route].bytes, memory_order_relaxed);
+	size_t bytes = atomic_load_explicit(&f->routes[route].bytes[kind], memory_order_relaxed);
 
-	return inflight_count_on(f, route) <= f->max_per_route / 2 && bytes <= f->max_route_bytes / 2;
+	return count_kind(f, route, kind) <= f->max_per_route / 2 && bytes <= f->max_route_bytes / 2;
 }
 
 bool inflight_epoch_over(const struct inflight *f, unsigned route)
@@ -338,7 +353,8 @@ bool inflight_epoch_over(const struct inflight *f, unsigned route)
 	bool parity = atomic_load_explicit(&r->parity, memory_order_relaxed);
 
 	/* Acquire: as above. */
-	return !atomic_load_explicit(&r->entries[!parity], memory_order_acquire);
+	return !atomic_load_explicit(&r->entries[INFLIGHT_NORMAL][!parity], memory_order_acquire) &&
+	       !atomic_load_explicit(&r->entries[INFLIGHT_HIGH][!parity], memory_order_acquire);
 }
 
 bool inflight_epoch_begin(struct inflight *f, unsigned route)

@@ -4,6 +4,8 @@
  * of entries and of id bytes are reserved before an entry is made and given
  * back after it has left, so neither bound is ever exceeded; but an id that is
  * longer than all the bytes allowed is let in alone, for it has to go through.
+ * Normal and high ones are counted apart, each kind within the same bounds: so
+ * neither takes the other's room.
  *
  * A lookup may read an entry that is just being removed; so its memory stays
  * for a grace period (see retire.h).
@@ -46,19 +48,22 @@ struct entry {
 	char id[];
 };
 
+enum inflight_kind { INFLIGHT_NORMAL, INFLIGHT_HIGH, INFLIGHT_KINDS };
+
 struct inflight {
 	struct cds_lfht *set;
 	struct siphash_key key;
 	size_t max_entries, max_per_route, max_bytes, max_route_bytes;
 	struct inflight_route *routes;
-	_Alignas(64) _Atomic size_t entries;
-	_Atomic size_t bytes;
+	_Alignas(64) _Atomic size_t entries[INFLIGHT_KINDS];
+	_Atomic size_t bytes[INFLIGHT_KINDS];
 };
 
 struct inflight_route {
-	_Atomic size_t entries[2];	/* by the parity of the epoch in which they were offered */
-	_Atomic size_t bytes;		/* of their ids */
-	_Atomic bool parity;	/* of the present epoch */
+	/* by the parity of the epoch in which they were offered, too */
+	_Atomic size_t entries[INFLIGHT_KINDS][2];
+	_Atomic size_t bytes[INFLIGHT_KINDS];	/* of their ids */
+	_Atomic bool parity;			/* of the present epoch */
 };
 
 /* `max_per_route` 0: no bound of a route's own; else it has the same share of the
@@ -88,7 +93,7 @@ size_t inflight_count(const struct inflight *f);
  * QUEUE_DUPLICATE and then reads 0 knows that the other one is finished. */
 size_t inflight_count_on(const struct inflight *f, unsigned route);
 
-bool inflight_has_room(const struct inflight *f, unsigned route);	/* see queue_has_room */
+bool inflight_has_room(const struct inflight *f, unsigned route, enum inflight_kind kind);	/* see queue_has_room */
 
 /* See queue_epoch_begin and queue_epoch_over. */
 bool inflight_epoch_begin(struct inflight *f, unsigned route);

@@ -59,6 +59,12 @@ bool park_any(const struct park *p, uint64_t among)
 	return (atomic_load_explicit(&p->idle, memory_order_seq_cst) & among) != 0;
 }
 
+unsigned park_idle(const struct park *p)
+{
+	/* Relaxed: a number for people. */
+	return (unsigned)__builtin_popcountll(atomic_load_explicit(&p->idle, memory_order_relaxed));
+}
+
 void park_wake(struct park *p, uint64_t among)
 {
 	/* Sequentially consistent: as above. */

@@ -43,6 +43,7 @@ int park_sleep(struct park *p, unsigned worker, int64_t deadline, int stop_fd);
 
 /* `among`: a bit for each worker that is meant. */
 bool park_any(const struct park *p, uint64_t among);	/* is one of them idle? */
+unsigned park_idle(const struct park *p);		/* how many are idle */
 void park_wake(struct park *p, uint64_t among);		/* the first of those that are idle */
 
 #endif

@@ -92,7 +92,7 @@ int queue_new(struct queue **ret_queue, const struct queue_config *config)
 		goto fail;
 	q->may_take[LANE_HIGH] = PARK_ALL;
 	q->may_take[LANE_NORMAL] = PARK_ALL << config->reserved_for_high;
-	ageing_init(&q->ageing, config->normal_share_every);
+	ageing_init(&q->ageing, config->normal_share_every, config->n_workers);
 	for (; q->n_routes < config->n_routes; q->n_routes++)
 		init_route(&q->routes[q->n_routes], config, q->n_routes);
 	*ret_queue = q;
@@ -360,9 +360,10 @@ size_t queue_in_flight_on(const struct queue *q, unsigned route)
 	return inflight_count_on(&q->inflight, route);
 }
 
-bool queue_has_room(const struct queue *q, unsigned route)
+bool queue_has_room(const struct queue *q, unsigned route, unsigned flags)
 {
-	return inflight_has_room(&q->inflight, route);
+	return inflight_has_room(&q->inflight, route, INFLIGHT_HIGH) &&
+	       (flags & QUEUE_HIGH || inflight_has_room(&q->inflight, route, INFLIGHT_NORMAL));
 }
 
 bool queue_epoch_begin(struct queue *q, unsigned route)
@@ -380,4 +381,9 @@ size_t queue_depth(const struct queue *q, unsigned route)
 	const struct route *r = &q->routes[route];
 
 	return lane_queued(&r->lanes[LANE_HIGH]) + lane_queued(&r->lanes[LANE_NORMAL]);
+}
+
+unsigned queue_idle(const struct queue *q)
+{
+	return park_idle(&q->park);
 }

@@ -30,6 +30,8 @@ struct queue_config {
 	unsigned n_routes;
 	const unsigned *max_workers;	/* per route: workers on it at once, 0 = no cap; copied */
 	const unsigned *batch;		/* per route: deliveries in a batch, 0 = the taker's max; copied */
+	/* The bounds, of normal and of high deliveries each: so neither kind takes
+	 * the other's room. */
 	size_t max_entries;		/* queued or running */
 	size_t max_per_route;		/* the same of one route, with that share of the bytes; 0: all */
 	size_t max_bytes;		/* of their ids; a longer id is let in alone */
@@ -100,9 +102,10 @@ size_t queue_in_flight(const struct queue *q);			/* queued and running, all rout
  * then reads 0 knows that all of its offers are finished. */
 size_t queue_in_flight_on(const struct queue *q, unsigned route);
 
-/* Is at most half of the route's share taken?  That is enough to keep the workers
- * busy until the next look, and leaves room for what a page may hold. */
-bool queue_has_room(const struct queue *q, unsigned route);
+/* Is at most half of the route's share taken, that of high deliveries (QUEUE_HIGH)
+ * or those of both kinds (0)?  That is enough to keep the workers busy until the next
+ * look, and leaves room for what a page may hold. */
+bool queue_has_room(const struct queue *q, unsigned route, unsigned flags);
 
 /* Epochs of one route, to learn when everything offered so far is finished while
  * new offers keep coming: as in epoch-based reclamation, two are told apart, and
@@ -116,5 +119,6 @@ bool queue_epoch_begin(struct queue *q, unsigned route);
 bool queue_epoch_over(const struct queue *q, unsigned route);
 
 size_t queue_depth(const struct queue *q, unsigned route);	/* queued on one route */
+unsigned queue_idle(const struct queue *q);			/* workers asleep for want of work */
 
 #endif

@@ -169,7 +169,8 @@ int pass_run(struct scanner *s, unsigned route, struct err *e)
 		if (sr->pass.from < sr->pass.to) {
 			if (pages++ == PAGES_A_TURN)
 				break;
-			ret = queue_has_room(s->context->queue, route) ? page_take(s, route, e) : STRAND_EFULL;
+			ret = queue_has_room(s->context->queue, route, sr->pass.high ? QUEUE_HIGH : 0) ?
+				page_take(s, route, e) : STRAND_EFULL;
 		} else if (!next_range(sr)) {
 			end(s, route);
 		} else if (urgent) {
