@@ -132,7 +132,7 @@ static int make_queue(struct service *s, unsigned *caps, unsigned *batch)
 	for (size_t i = 0; i < s->routes->n; i++) {
 		const struct conf_route *c = s->routes->routes[i].conf;
 		caps[i] = c->serial ? 1 : (unsigned)c->max_workers;
-		batch[i] = (unsigned)c->batch;
+		batch[i] = (unsigned)(c->batch ? c->batch : conf->workers_batch);
 	}
 	return queue_new(&s->queue, &config);
 }
@@ -150,12 +150,16 @@ static int make_suspensions(struct service *s)
 
 int start_queue(struct service *s, struct err *e)
 {
+	const struct conf *conf = s->conf;
 	unsigned *caps = calloc(s->routes->n + 1, sizeof(*caps));
 	unsigned *batch = calloc(s->routes->n + 1, sizeof(*batch));
 	int ret = caps && batch ? make_queue(s, caps, batch) : STRAND_ENOMEM;
 
 	free(caps);
 	free(batch);
+	if (conf->workers_reserved_for_high >= conf->workers_threads)
+		return err_set(e, STRAND_EINVAL, "%s: workers.reserved_for_high leaves none of %d workers for"
+			       " normal strands", conf->file, conf->workers_threads);
 	if (!ret)
 		ret = make_suspensions(s);
 	if (ret)

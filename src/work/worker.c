@@ -14,11 +14,22 @@
 #define PROBE_STRANDS 10
 #define PACE_WEIGHT 8		/* of the past, against one batch */
 
+static size_t largest_batch(const struct context *x)
+{
+	int most = x->conf->workers_batch;
+
+	for (size_t i = 0; i < x->routes->n; i++)
+		if (x->routes->routes[i].conf->batch > most)
+			most = x->routes->routes[i].conf->batch;
+	return (size_t)most;
+}
+
 int worker_init(struct worker *w, const struct context *x, struct again *again, unsigned number)
 {
 	const struct conf *conf = x->conf;
 
-	*w = (struct worker){ .context = x, .again = again, .number = number };
+	*w = (struct worker){ .context = x, .again = again, .number = number,
+			      .max_batch = largest_batch(x) };
 	w->pool = (struct connpool){
 		.targets = { x->target }, .routes = x->routes,
 		.connect_timeout_ms = conf->db_connect_timeout_ms,
@@ -27,7 +38,7 @@ int worker_init(struct worker *w, const struct context *x, struct again *again, 
 		.stop_fd = x->stop->now.fd,
 	};
 	for (int i = 0; i < 2; i++)
-		w->items[i] = calloc((size_t)conf->workers_batch, sizeof(*w->items[i]));
+		w->items[i] = calloc(w->max_batch, sizeof(*w->items[i]));
 	w->trouble = calloc(x->routes->n, sizeof(*w->trouble));
 	w->pace = calloc(x->routes->n, sizeof(*w->pace));
 	return w->items[0] && w->items[1] && w->trouble && w->pace ? 0 : STRAND_ENOMEM;
@@ -237,8 +248,7 @@ void worker_run(void *arg)
 		again_return_due(w->again, x->queue, clock_now());
 		probe(w);
 		w->in_hand = !w->in_hand;
-		n = queue_take(x->queue, w->number, w->items[w->in_hand],
-			       (size_t)x->conf->workers_batch, &route);
+		n = queue_take(x->queue, w->number, w->items[w->in_hand], w->max_batch, &route);
 		if (n) {
 			/* What is put off must not wait until we have time again. */
 			if (again_next(w->again) != INT64_MAX)

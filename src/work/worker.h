@@ -17,6 +17,7 @@ struct worker {
 	unsigned number;		/* 0..threads-1 */
 	struct connpool pool;
 	struct again *again;		/* borrowed; all workers' */
+	size_t max_batch;		/* the largest of any route */
 	struct delivery **items[2];	/* room for a batch each: the one in hand, the last one */
 	unsigned in_hand;		/* which of the two */
 	struct batch last;		/* committed, still to be ended; n 0: none */
