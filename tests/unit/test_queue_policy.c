@@ -3,6 +3,8 @@
 
 #include "queue_support.h"
 
+#include <sched.h>
+
 #include "queue/ageing.h"
 #include "queue/gate.h"
 
@@ -114,7 +116,7 @@ START_TEST(a_reserved_worker_sleeps_beside_normal_work)
 }
 END_TEST
 
-/* Parks both as a sleeper does that has looked; who is woken by an offer? */
+/* Both workers asleep: who is woken? */
 static struct {
 	struct crew crew;
 	_Atomic int result[2];	/* of each worker's wait; 1: it sleeps */
@@ -125,20 +127,54 @@ static void sleep_once(unsigned me)
 	atomic_store(&sleepers.result[me], queue_wait(q, me, clock_after_ms(400), -1));
 }
 
-START_TEST(an_offer_wakes_one_who_may_take_it)
+static void sleep_both(void)
 {
-	unsigned flags = _i ? QUEUE_HIGH : 0;
-
-	open_queue((struct queue_config){ .reserved_for_high = 1 });
 	atomic_store(&sleepers.result[RESERVED], 1);
 	atomic_store(&sleepers.result[GENERAL], 1);
 	crew_start(&sleepers.crew, 2, sleep_once);
 	while (queue_idle(q) < 2)
 		sched_yield();
-	offer(0, "a", flags);
+}
+
+static void woken_is(unsigned worker)
+{
 	crew_join(&sleepers.crew);
-	ck_assert_int_eq(atomic_load(&sleepers.result[RESERVED]), flags ? 0 : STRAND_ETIMEOUT);
-	ck_assert_int_eq(atomic_load(&sleepers.result[GENERAL]), flags ? STRAND_ETIMEOUT : 0);
+	ck_assert_int_eq(atomic_load(&sleepers.result[worker]), 0);
+	ck_assert_int_eq(atomic_load(&sleepers.result[!worker]), STRAND_ETIMEOUT);
+}
+
+START_TEST(an_offer_wakes_one_who_may_take_it)
+{
+	open_queue((struct queue_config){ .reserved_for_high = 1 });
+	sleep_both();
+	offer(0, "a", _i ? QUEUE_HIGH : 0);
+	woken_is(_i ? RESERVED : GENERAL);
+}
+END_TEST
+
+/* Whoever opens the route, or leaves it and does not come again, looks for those
+ * who are idle. */
+START_TEST(what_is_left_wakes_one_who_may_take_it)
+{
+	static const unsigned caps[] = { 1, 0, 0 };
+	struct delivery *d;
+
+	open_queue((struct queue_config){ .reserved_for_high = 1, .max_workers = caps });
+	offer(0, "h", QUEUE_HIGH);
+	ck_assert_uint_eq(queue_take_closed(q, 0, &d, 1), 1);
+	sleep_both();
+	offer(0, "a", _i % 2 ? QUEUE_HIGH : 0);
+	queue_close(q, 0);
+	if (_i < 2) {
+		finish(&d, 1, 0);
+		ck_assert_uint_eq(queue_idle(q), 2);
+		queue_open(q, 0);
+	} else {
+		queue_open(q, 0);
+		ck_assert_uint_eq(queue_idle(q), 2);
+		finish(&d, 1, 0);
+	}
+	woken_is(_i % 2 ? RESERVED : GENERAL);
 }
 END_TEST
 
@@ -212,7 +248,7 @@ START_TEST(a_due_batch_is_not_lost_at_the_cap)
 	ck_assert_uint_eq(queue_take(q, 0, &held, 1, &route), 1);
 	offer_many(0, 'n', 2, 0);
 	offer_many(1, 'h', 50, QUEUE_HIGH);
-	for (int i = 0; i < 10; i++)
+	for (int i = 0; i < 11; i++)
 		ck_assert_int_eq(take_letter(0), 'h');
 	finish(&held, 1, route);
 	ck_assert_int_eq(take_letter(0), 'n');
@@ -477,6 +513,7 @@ int main(void)
 	tcase_add_test(t, a_reserved_worker_takes_high_work_only);
 	tcase_add_test(t, a_reserved_worker_sleeps_beside_normal_work);
 	tcase_add_loop_test(t, an_offer_wakes_one_who_may_take_it, 0, 2);
+	tcase_add_loop_test(t, what_is_left_wakes_one_who_may_take_it, 0, 4);
 	tcase_add_test(t, normal_work_keeps_its_share);
 	tcase_add_test(t, without_ageing_normal_work_waits);
 	tcase_add_test(t, only_what_normal_work_waited_for_is_counted);
