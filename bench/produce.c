@@ -4,8 +4,8 @@
  *     <due> <committed> <answered>
  * in nanoseconds from the start: when its INSERT was to be sent, when the
  * INSERT's answer was here (it is its own transaction), and when the
- * notification of its reply was here; 0 = no answer came.  Strand n is
- * AD_<n in 12 digits>, and the handler names its reply DM_<the same>.
+ * notification of its reply was here; 0 = no answer came.  Strand n, counted from
+ * --first, is AD_<n in 12 digits>, and the handler names its reply DM_<the same>.
  */
 #include <argp.h>
 #include <poll.h>
@@ -24,7 +24,8 @@
 
 struct produce_args {
 	const char *dbname, *channel, *pad;
-	int rate, strands;
+	int rate, strands, first;
+	bool high;
 };
 
 struct times {
@@ -65,7 +66,7 @@ static void send_insert(struct producer *p)
 	const char *values[2] = { NULL, p->args.pad };
 	char id[24];
 
-	snprintf(id, sizeof(id), "AD_%012d", p->sent);
+	snprintf(id, sizeof(id), "AD_%012d", p->args.first + p->sent);
 	values[0] = id;
 	if (!PQsendQueryPrepared(p->writer, "ins", 2, values, NULL, NULL, 0))
 		die("INSERT", PQerrorMessage(p->writer));
@@ -99,7 +100,7 @@ static void read_listener(struct producer *p, int64_t now)
 	if (!PQconsumeInput(p->listener))
 		die("LISTEN", PQerrorMessage(p->listener));
 	while ((note = PQnotifies(p->listener)) != NULL) {
-		int n = strncmp(note->extra, "DM_", 3) == 0 ? atoi(note->extra + 3) : -1;
+		int n = strncmp(note->extra, "DM_", 3) == 0 ? atoi(note->extra + 3) - p->args.first : -1;
 
 		if (n >= 0 && n < p->args.strands && p->times[n].answered == 0) {
 			p->times[n].answered = now;
@@ -168,6 +169,12 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case 'n':
 		a->strands = atoi(arg);
 		return 0;
+	case 'f':
+		a->first = atoi(arg);
+		return 0;
+	case 'h':
+		a->high = true;
+		return 0;
 	case ARGP_KEY_END:
 		if (a->rate < 1 || a->strands < 1)
 			argp_error(state, "--rate and --strands are at least 1");
@@ -185,20 +192,24 @@ int main(int argc, char **argv)
 		{ "plan", 'p', "JSON", 0, "the trading plan of every strand ({})", 0 },
 		{ "rate", 'r', "N", 0, "strands a second (500)", 0 },
 		{ "strands", 'n', "N", 0, "how many (10000)", 0 },
+		{ "first", 'f', "N", 0, "the first one's number (0)", 0 },
+		{ "high", 'h', NULL, 0, "all bear priority:high", 0 },
 		{ 0 }
 	};
 	static const struct argp argp = { .options = options, .parser = parse_option,
 		.doc = "Inserts strands at a steady rate and times their replies." };
-	struct producer p = { .args = { "", "alpha_decision_feedback", "{}", 500, 10000 } };
-	char sql[256];
+	struct producer p = { .args = { .dbname = "", .channel = "alpha_decision_feedback", .pad = "{}",
+					.rate = 500, .strands = 10000 } };
+	char sql[512];
 
 	argp_parse(&argp, argc, argv, 0, NULL, &p.args);
-	snprintf(sql, sizeof(sql), "LISTEN %.200s", p.args.channel);
+	snprintf(sql, sizeof(sql), "LISTEN \"%.200s\"", p.args.channel);
 	p.listener = connect_to(p.args.dbname, sql);
-	p.writer = connect_to(p.args.dbname,
-			      "PREPARE ins(text, jsonb) AS INSERT INTO AD_strands"
-			      " (id, kind, symbol, timeframe, trading_plan, tags)"
-			      " VALUES ($1, 'signal', 'SPX', '1d', $2, '[\"dm:evaluate_plan\"]')");
+	snprintf(sql, sizeof(sql), "PREPARE ins(text, jsonb) AS INSERT INTO AD_strands"
+		 " (id, kind, symbol, timeframe, trading_plan, tags)"
+		 " VALUES ($1, 'signal', 'SPX', '1d', $2, '[\"dm:evaluate_plan\"%s]')",
+		 p.args.high ? ", \"priority:high\"" : "");
+	p.writer = connect_to(p.args.dbname, sql);
 	p.times = calloc((size_t)p.args.strands, sizeof(*p.times));
 	if (!p.times)
 		die("calloc", "out of memory");

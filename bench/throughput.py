@@ -125,6 +125,8 @@ def used_cells(used):
 
 
 class Bench:
+    handler = HANDLER
+
     def __init__(self, server, options):
         self.server = server
         self.options = options
@@ -135,7 +137,7 @@ class Bench:
         name = f"backlog_{strands}"
         say(f"writing {strands:,} strands")
         db = self.server.database(name=name)
-        db.execute(HANDLER)
+        db.execute(self.handler)
         db.execute("CALL bench.fill(1, %s, %s)", (strands, self.options.plan_bytes))
         if strands and not self.options.growth:
             db.execute("VACUUM ANALYZE ad_strands")
