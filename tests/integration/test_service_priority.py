@@ -231,10 +231,11 @@ def test_a_route_has_its_own_batch(db, daemon, wait_until, tmp_path):
 
 def test_a_slow_route_does_not_fill_the_queue_for_others(db, daemon, wait_until):
     """Its backlog is larger than the whole queue, and it may use one worker of two."""
+    d = daemon([{"tag": PLAN, "source": "AD_strands", "handler": "test.slow", "max_workers": 1, "batch": 1}, QUICK],
+               {"workers": {"threads": 2}, "queue": {"limit": 200}, "scan": {"interval": "1h"}})
+    d.wait_log("listening")
     service.publish_many(db, "ad_strands", "AD_", 2000, [PLAN], timeframe="0.2")
-    daemon([{"tag": PLAN, "source": "AD_strands", "handler": "test.slow", "max_workers": 1, "batch": 1}, QUICK],
-           {"workers": {"threads": 2}, "queue": {"limit": 200}}).wait_log("listening")
-    wait_until(lambda: service.sleeping(db) == 1)
+    wait_until(lambda: in_queue(d) > 90)
     service.publish_many(db, "dm_strands", "DM_", 1000, [EXECUTE])
     wait_until(lambda: service.count_receipts(db, "tr", EXECUTE) == 1000, 20)
     assert service.count_receipts(db, "dm", PLAN) < 200
