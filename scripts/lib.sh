@@ -16,7 +16,7 @@ build_root=${STRANDD_BUILD_ROOT:-$source_root/build}
 
 # shellcheck disable=SC2034  # used by those who source this file
 build_packages=(build-essential autoconf automake pkg-config libpq-dev libjson-c-dev
-	libconfig-dev liburcu-dev libmicrohttpd-dev libsmartcols-dev check)
+	libconfig-dev liburcu-dev libmicrohttpd-dev libsmartcols-dev libsystemd-dev check)
 # shellcheck disable=SC2034
 server_packages=(postgresql-15 postgresql-client-15)
 # shellcheck disable=SC2034

@@ -1,6 +1,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -10,7 +11,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+#include "base/fold.h"
+#include "base/log_journal.h"
 #include "base/log_render.h"
+#include "base/log_writer.h"
 
 static const char *const formats[] = {
 	[LOG_FORMAT_AUTO] = "auto",
@@ -23,6 +28,9 @@ static const char *const formats[] = {
 static _Atomic int max_level = LOG_LEVEL_INFO;
 static _Atomic int format_now = LOG_FORMAT_AUTO;
 static _Atomic int64_t instance_now;
+
+static pthread_once_t journal_once = PTHREAD_ONCE_INIT;
+static bool to_journal;
 
 /* JOURNAL_STREAM is inherited, so it speaks of us only while standard error is
  * still that stream. */
@@ -63,19 +71,36 @@ int log_format_parse(const char *text, enum log_format *ret_format)
 	return STRAND_EINVAL;
 }
 
-static void write_record(const struct log_record *r)
+static void find_journal(void)
+{
+	to_journal = stderr_is_journal();
+}
+
+bool log_render(const struct log_record *r, struct buf *line)
 {
 	int format = atomic_load_explicit(&format_now, memory_order_relaxed);
-	struct buf line = BUF_INIT;
 
-	buf_init(&line);
+	pthread_once(&journal_once, find_journal);
+	if (format == LOG_FORMAT_AUTO && to_journal)
+		format = LOG_FORMAT_JOURNAL;
+	if (format == LOG_FORMAT_JOURNAL && log_journal_send(r) == 0)
+		return true;
 	if (format == LOG_FORMAT_JSON)
-		log_render_json(&line, r);
+		log_render_json(line, r);
 	else
-		log_render_text(&line, r, stderr_is_journal());
-	while (!line.failed && write(STDERR_FILENO, line.data, line.len) < 0 && errno == EINTR)
-		;
-	buf_release(&line);
+		log_render_text(line, r, to_journal);
+	return false;
+}
+
+/* Nothing is folded by who writes its own lines: nobody would tell how many it were. */
+static void put(struct log_record *r, const char *fmt)
+{
+	if (r->level < LOG_LEVEL_DEBUG && r->fold != LOG_FOLD_NEVER && log_writer_runs()) {
+		r->key = fold_key(r, fmt);
+		if (!fold_admit(r, clock_now()))
+			return;
+	}
+	log_writer_put(r);
 }
 
 void log_event(enum log_level level, const struct log_fields *fields, const char *fmt, ...)
@@ -93,8 +118,9 @@ void log_event(enum log_level level, const struct log_fields *fields, const char
 	r = log_record_new(level, fields, message);
 	if (r) {
 		r->instance = atomic_load_explicit(&instance_now, memory_order_relaxed);
-		write_record(r);
-		free(r);
+		put(r, fmt);
+	} else {
+		log_writer_lost();
 	}
 	errno = saved;
 }

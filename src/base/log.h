@@ -42,6 +42,14 @@ struct log_fields {
 	enum log_fold fold;
 };
 
+/* From here on a thread of the log's own writes, so that a reader who stalls, or a disk
+ * that is full, holds up nobody, and repetitions are folded.  Until then, and after
+ * log_stop, who logs writes the line itself, and waits half a second at most.
+ * log_stop, which is also done at exit(3), writes what is left, for at most two
+ * seconds.  Main thread. */
+int log_start(struct err *e) MUST_CHECK;
+void log_stop(void);
+
 /* Lines above this level are dropped.  Default LOG_LEVEL_INFO.  Any thread. */
 void log_set_level(enum log_level level);
 

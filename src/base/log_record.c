@@ -78,7 +78,7 @@ struct log_record *log_record_new(enum log_level level, const struct log_fields 
 
 	if (!r)
 		return NULL;
-	*r = (struct log_record){ .level = level, .attempt = f->attempt };
+	*r = (struct log_record){ .level = level, .fold = f->fold, .attempt = f->attempt };
 	clock_gettime(CLOCK_REALTIME, &r->at);
 	strncpy(r->thread, thread_name(), sizeof(r->thread) - 1);
 	strncpy(r->sqlstate, f->sqlstate ? f->sqlstate : "", sizeof(r->sqlstate) - 1);

@@ -20,9 +20,11 @@
 #define LOG_NAME_BYTES 256		/* a strand's id, a route's tag, a table's name */
 
 struct log_record {
-	struct cds_wfcq_node node;	/* in log_queue.c */
+	struct cds_wfcq_node node;	/* in log_writer.c */
 	struct timespec at;		/* CLOCK_REALTIME */
 	enum log_level level;
+	enum log_fold fold;
+	uint64_t key;			/* of its kind, for fold.c */
 	int attempt;			/* 0: none */
 	int64_t instance;		/* 0: none */
 	uint64_t more;			/* so many like this one were not written; 0: it stands for itself */

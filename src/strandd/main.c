@@ -76,7 +76,12 @@ int main(int argc, char **argv)
 		return EXIT_FAULT;
 	}
 	rcu_register_thread();
-	code = service_run(conf, signal_fd);
+	code = EXIT_FAULT;
+	if (log_start(&e))
+		log_error("%s", e.text);
+	else
+		code = service_run(conf, signal_fd);
+	log_stop();
 	rcu_unregister_thread();
 	close(signal_fd);
 	conf_free(conf);
