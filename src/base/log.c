@@ -76,10 +76,11 @@ static void find_journal(void)
 	to_journal = stderr_is_journal();
 }
 
-bool log_render(const struct log_record *r, struct buf *line)
+bool log_render(struct log_record *r, struct buf *line)
 {
 	int format = atomic_load_explicit(&format_now, memory_order_relaxed);
 
+	r->instance = atomic_load_explicit(&instance_now, memory_order_relaxed);
 	pthread_once(&journal_once, find_journal);
 	if (format == LOG_FORMAT_AUTO && to_journal)
 		format = LOG_FORMAT_JOURNAL;
@@ -93,34 +94,43 @@ bool log_render(const struct log_record *r, struct buf *line)
 }
 
 /* Nothing is folded by who writes its own lines: nobody would tell how many it were. */
-static void put(struct log_record *r, const char *fmt)
+static uint64_t put(struct log_record *r, const char *fmt)
 {
+	uint64_t kind = 0;
+
 	if (r->level < LOG_LEVEL_DEBUG && r->fold != LOG_FOLD_NEVER && log_writer_runs()) {
-		r->key = fold_key(r, fmt);
+		kind = r->key = fold_key(r, fmt);
 		if (!fold_admit(r, clock_now()))
-			return;
+			return kind;
 	}
 	log_writer_put(r);
+	return kind;
 }
 
-void log_event(enum log_level level, const struct log_fields *fields, const char *fmt, ...)
+uint64_t log_event(enum log_level level, const struct log_fields *fields, const char *fmt, ...)
 {
 	char message[LOG_MESSAGE_BYTES + 2];	/* so that a cut is seen */
 	struct log_record *r;
 	int saved = errno;
+	uint64_t kind = 0;
 	va_list args;
 
 	if ((int)level > atomic_load_explicit(&max_level, memory_order_relaxed))
-		return;
+		return 0;
 	va_start(args, fmt);
 	vsnprintf(message, sizeof(message), fmt, args);
 	va_end(args);
 	r = log_record_new(level, fields, message);
-	if (r) {
-		r->instance = atomic_load_explicit(&instance_now, memory_order_relaxed);
-		put(r, fmt);
-	} else {
+	if (r)
+		kind = put(r, fmt);
+	else
 		log_writer_lost();
-	}
 	errno = saved;
+	return kind;
+}
+
+void log_renew(uint64_t kind)
+{
+	if (kind)
+		fold_renew(kind);
 }

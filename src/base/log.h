@@ -66,9 +66,14 @@ int log_level_parse(const char *text, enum log_level *ret_level) MUST_CHECK;
 /* "auto", "text", "journal", "json" to format; STRAND_EINVAL for other text. */
 int log_format_parse(const char *text, enum log_format *ret_format) MUST_CHECK;
 
-/* `fields` may be NULL. */
-void log_event(enum log_level level, const struct log_fields *fields, const char *fmt, ...)
+/* `fields` may be NULL.  Returns a number for the line's kind, for log_renew; 0 when
+ * it is not one that is folded. */
+uint64_t log_event(enum log_level level, const struct log_fields *fields, const char *fmt, ...)
 	PRINTF_LIKE(3, 4);
+
+/* What a line of LOG_FOLD_ONCE told is over: when it happens again, it is told again,
+ * though not without end within a minute.  Nothing for 0. */
+void log_renew(uint64_t kind);
 
 /* Events without fields, LOG_FOLD_TEXT. */
 #define log_plain(level, ...) \

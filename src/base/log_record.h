@@ -26,7 +26,7 @@ struct log_record {
 	enum log_fold fold;
 	uint64_t key;			/* of its kind, for fold.c */
 	int attempt;			/* 0: none */
-	int64_t instance;		/* 0: none */
+	int64_t instance;		/* 0: none; set when it is rendered */
 	uint64_t more;			/* so many like this one were not written; 0: it stands for itself */
 	char thread[16];
 	char sqlstate[8];		/* "": none */

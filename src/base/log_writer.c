@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +14,6 @@
 #include "base/clock.h"
 #include "base/event.h"
 #include "base/fold.h"
-#include "base/thread.h"
 #include "base/tsan.h"
 
 #define SWEEP_MS 1000
@@ -24,7 +25,9 @@ static struct cds_wfcq_tail tail;
 static _Atomic size_t queued;		/* relaxed: a bound, not an order */
 static _Atomic uint64_t lost;		/* relaxed: lines; the queue was full, or no memory */
 
-static struct thread thread;
+/* Not a thread of thread.c: those are expected to renew their waits, and this one may
+ * be held up for as long as it likes. */
+static pthread_t thread;
 static struct event work = { .fd = -1 };
 static _Atomic bool running;
 static _Atomic int64_t end_at;		/* clock_now() based; INT64_MAX: serve */
@@ -197,17 +200,18 @@ static bool write_all(bool end)
 	return left || failed;
 }
 
-static void writer_main(void *arg)
+static void *writer_main(void *arg)
 {
 	struct pollfd fd = { .fd = work.fd, .events = POLLIN };
 
 	(void)arg;
+	pthread_setname_np(pthread_self(), "log");
 	for (;;) {
 		/* acquire: what was logged before log_stop is found */
 		bool end = atomic_load_explicit(&end_at, memory_order_acquire) != INT64_MAX;
 		bool left = write_all(end);
 		if (end)
-			return;
+			return NULL;
 		(void)!poll(&fd, 1, left ? SWEEP_MS : -1);
 		event_clear(&work);
 	}
@@ -216,6 +220,7 @@ static void writer_main(void *arg)
 int log_start(struct err *e)
 {
 	static bool at_exit;
+	sigset_t all, old;
 	int ret;
 
 	cds_wfcq_init(&head, &tail);
@@ -223,10 +228,13 @@ int log_start(struct err *e)
 		return err_set(e, STRAND_ESYS, "no event descriptor for the log");
 	/* relaxed: the thread is not started yet */
 	atomic_store_explicit(&end_at, INT64_MAX, memory_order_relaxed);
-	ret = thread_start(&thread, "log", writer_main, NULL, e);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	ret = pthread_create(&thread, NULL, writer_main, NULL);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (ret) {
 		event_release(&work);
-		return ret;
+		return err_set(e, STRAND_ESYS, "cannot start thread \"log\": %s", strerror(ret));
 	}
 	/* release: pairs with log_writer_runs */
 	atomic_store_explicit(&running, true, memory_order_release);
@@ -248,9 +256,8 @@ void log_stop(void)
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec += 2 * END_MS / 1000;
 	/* Stuck in the kernel: it ends with the process. */
-	if (pthread_timedjoin_np(thread.id, NULL, &until))
+	if (pthread_timedjoin_np(thread, NULL, &until))
 		return;
-	thread.started = false;
 	write_all(true);	/* of those who were about to queue a line */
 	event_release(&work);
 }

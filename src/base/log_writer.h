@@ -28,6 +28,6 @@ void log_writer_lost(void);
 
 /* log.c, which knows the settings: sends the record to the journal, true, or makes it
  * a line in `line`, which is initialised. */
-bool log_render(const struct log_record *r, struct buf *line);
+bool log_render(struct log_record *r, struct buf *line);
 
 #endif

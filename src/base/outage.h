@@ -1,5 +1,10 @@
-/* One thread's trouble to reach a server: how long to wait before the next
- * attempt, and what the log is told.  Belongs to its thread; all zero at first.
+/* One thread's trouble to reach a server, or to get anywhere on a route: how long to
+ * wait before the next attempt, and what the log is told.  Belongs to its thread; all
+ * zero at first.
+ *
+ * However many threads meet the same outage, and however often they try, the log is
+ * told each reason once, once a minute how often it was met since, and once that it
+ * is over (LOG_FOLD_ONCE in log.h).
  */
 #ifndef STRANDD_BASE_OUTAGE_H
 #define STRANDD_BASE_OUTAGE_H
@@ -7,20 +12,26 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/log.h"
+
+enum { OUTAGE_REASONS = 4 };
 
 struct outage {
 	unsigned failures;	/* in a row */
-	int64_t tell_at;	/* clock_now() based: say it again */
-	char told[512];
+	uint64_t told[OUTAGE_REASONS];	/* the last ones: lost, refused, starting up */
+	uint64_t over;		/* what the end of the last one was */
 };
 
-/* Another attempt failed.  A reason is logged when it is new, and again once a
- * minute while it lasts: a server that comes up and then refuses the password
- * must not look as if it were still down.  `what_now` ends the line.  Returns
- * the milliseconds to wait. */
+/* Another attempt failed.  `what_now` ends the line.  Returns the milliseconds to
+ * wait. */
 int64_t outage_failed(struct outage *o, const struct err *e, const char *what_now);
+
+/* The same with the fields of a route or strand; the SQLSTATE is the error's. */
+int64_t outage_failed_on(struct outage *o, const struct log_fields *fields, const struct err *e,
+			 const char *what_now);
 
 /* An attempt succeeded; logs `text` when one had failed before. */
 void outage_over(struct outage *o, const char *text);
+void outage_over_on(struct outage *o, const struct log_fields *fields, const char *text);
 
 #endif
