@@ -96,6 +96,17 @@ int64_t again_next(const struct again *a)
 	return atomic_load_explicit(&a->next, memory_order_relaxed);
 }
 
+size_t again_count(struct again *a, unsigned route)
+{
+	size_t n = 0;
+
+	pthread_mutex_lock(&a->lock);
+	for (size_t i = 0; i < a->n; i++)
+		n += a->items[i].delivery->route == route;
+	pthread_mutex_unlock(&a->lock);
+	return n;
+}
+
 void again_release(struct again *a)
 {
 	free(a->items);

@@ -40,6 +40,9 @@ void again_return_due(struct again *a, struct queue *q, int64_t now);
 /* When the earliest is due, INT64_MAX when there is none. */
 int64_t again_next(const struct again *a);
 
+/* How many of this route it holds; any thread. */
+size_t again_count(struct again *a, unsigned route);
+
 void again_release(struct again *a);	/* what it holds is freed with the queue */
 
 #endif

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/activity.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/failpoint.h"
@@ -95,6 +96,7 @@ int batch_claim(struct batch *b, struct session *s, struct err *e)
 	bool changed = false;
 	int ret, left;
 
+	activity_set_on("claiming", b->route->conf->tag, 0, (unsigned)b->n);
 	for (size_t i = 0; i < b->n; i++)
 		b->states[i] = ITEM_TAKEN;
 	b->replies = b->unrouted = b->odd_timeouts = 0;

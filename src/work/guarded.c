@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/activity.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -187,6 +188,7 @@ static int run_all(struct batch *b, struct session *s, bool guards, struct err *
 	for (size_t i = 0; !ret && i < b->n; i++) {
 		if (b->states[i] != ITEM_OURS)
 			continue;
+		activity_set_on("handling", b->route->conf->tag, (unsigned)i + 1, (unsigned)b->n);
 		/* What is left is for the next transaction, or the next start. */
 		if (b->broken || clock_now() > enough || stop_level(b->context->stop) != STOP_NONE)
 			b->states[i] = ITEM_PUT_OFF;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/activity.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/failpoint.h"
@@ -138,6 +139,7 @@ static int fetch_settle(struct batch *b, struct session *s, const size_t *positi
 	PQclear(res);
 	if (!conn_usable(s->conn))
 		return ret;
+	activity_set_on("committing", b->route->conf->tag, 0, (unsigned)b->n);
 	commit = batch_fetch_commit(b, s, ret ? &skipped : e);
 	if (!ret)
 		ret = batch_failed(b, STAGE_COMMIT, commit, e);
@@ -157,6 +159,7 @@ static int settle(struct batch *b, struct session *s, const size_t *positions, c
 
 	if (FAILPOINT("settle.before"))
 		return batch_failed(b, STAGE_CLAIM, err_set(e, STRAND_ECONN, "failpoint settle.before"), e);
+	activity_set_on("handling", b->route->conf->tag, 0, (unsigned)b->n);
 	ret = batch_failed(b, STAGE_HANDLE, send_settle(b, s, ids, e), e);
 	if (!ret && FAILPOINT("settle.sent"))
 		ret = batch_failed(b, STAGE_COMMIT, err_set(e, STRAND_ECONN, "failpoint settle.sent"), e);

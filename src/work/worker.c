@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/activity.h"
 #include "base/clock.h"
 #include "base/failpoint.h"
 #include "base/log.h"
@@ -56,6 +57,7 @@ void worker_release(struct worker *w)
 /* Interruptible by the first SIGTERM. */
 static void pause_ms(struct worker *w, int64_t ms)
 {
+	activity_set("waiting to connect again");
 	(void)!event_wait(&w->context->stop->drain, clock_after_ms(ms));
 }
 
@@ -259,6 +261,7 @@ void worker_run(void *arg)
 		}
 		end_last(w);
 		connpool_tidy(&w->pool, clock_now());
+		activity_set("idle");
 		(void)!queue_wait(x->queue, w->number, wake_at(w), x->stop->drain.fd);
 	}
 	end_last(w);
