@@ -6,6 +6,8 @@
 #include <unistd.h>
 #include <urcu.h>
 
+#include "base/activity.h"
+
 static _Thread_local char own_name[16];
 
 static void *thread_main(void *arg)
@@ -15,7 +17,9 @@ static void *thread_main(void *arg)
 	memcpy(own_name, t->name, sizeof(own_name));
 	pthread_setname_np(pthread_self(), own_name);
 	rcu_register_thread();
+	activity_begin(own_name);
 	t->fn(t->arg);
+	activity_end();
 	rcu_unregister_thread();
 	return NULL;
 }

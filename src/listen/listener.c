@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/activity.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -86,6 +87,7 @@ static int serve(struct listener *l, struct conn *c, struct err *e)
 {
 	int ret = 0;
 
+	activity_set("listening");
 	while (!ret && stop_level(l->context->stop) == STOP_NONE) {
 		ret = conn_wait_notify(c, clock_after_ms(QUIET_MS), e);
 		if (ret == STRAND_ETIMEOUT)
@@ -131,6 +133,7 @@ void listener_run(void *arg)
 		if (stop_level(x->stop) != STOP_NONE || ret == STRAND_ESTOPPED)
 			break;
 		count(x, METRIC_RECONNECTS, METRIC_NO_ROUTE, 1);
+		activity_set("waiting to connect again");
 		(void)event_wait(&x->stop->drain,
 				 clock_after_ms(outage_failed(&outage, &e, "trying again")));
 	}

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/activity.h"
 #include "base/clock.h"
 #include "pg/connect.h"
 #include "pg/wait.h"
@@ -74,12 +75,15 @@ int conn_open(struct conn **ret_conn, const struct conn_target *t, int64_t deadl
 	c->target = t;
 	c->stop_fd = stop_fd;
 	c->opened_at = c->used_at = clock_now();
+	c->entry = roster_enter();
+	activity_set("connecting");
 	ret = connect_server(c, deadline, e);
 	if (!ret && PQsetnonblocking(c->pg, 1))
 		ret = conn_lost(c, e);
 	if (!ret) {
 		PQsetNoticeReceiver(c->pg, on_notice, c);
 		c->usable = true;
+		roster_pid(c->entry, PQbackendPID(c->pg));
 		ret = pin_session(c, deadline, e);
 		if (ret == STRAND_ESQL)
 			ret = STRAND_ECONN;
@@ -96,6 +100,7 @@ void conn_close(struct conn *c)
 {
 	if (!c)
 		return;
+	roster_leave(c->entry);
 	PQfinish(c->pg);
 	free(c);
 }
@@ -175,8 +180,10 @@ int conn_prepare(struct conn *c, const char *name, const char *sql, int64_t dead
 
 int conn_wait_notify(struct conn *c, int64_t deadline, struct err *e)
 {
-	int ret = wait_socket(c, POLLIN, deadline);
+	int ret;
 
+	roster_state(c->entry, ROSTER_LISTENING, clock_now());
+	ret = wait_socket(c, POLLIN, deadline);
 	if (ret == STRAND_ETIMEOUT)
 		return ret;
 	if (ret) {

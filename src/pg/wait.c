@@ -61,7 +61,24 @@ static int flush(struct conn *c, int64_t deadline, struct err *e)
 	return left < 0 ? conn_lost(c, e) : 0;
 }
 
-int wait_result(struct conn *c, int64_t deadline, PGresult **ret_result, struct err *e)
+/* What the roster says of a connection that waits for nothing. */
+static enum roster_state at_rest(const struct conn *c)
+{
+	if (!c->usable)
+		return ROSTER_BROKEN;
+	switch (PQtransactionStatus(c->pg)) {
+	case PQTRANS_IDLE:
+		return ROSTER_IDLE;
+	case PQTRANS_INTRANS:
+		return ROSTER_IN_TRANSACTION;
+	case PQTRANS_INERROR:
+		return ROSTER_FAILED_TRANSACTION;
+	default:
+		return ROSTER_WAITING;
+	}
+}
+
+static int await(struct conn *c, int64_t deadline, PGresult **ret_result, struct err *e)
 {
 	int ret = flush(c, deadline, e);
 
@@ -74,6 +91,16 @@ int wait_result(struct conn *c, int64_t deadline, PGresult **ret_result, struct 
 	}
 	if (!ret)
 		*ret_result = PQgetResult(c->pg);
+	return ret;
+}
+
+int wait_result(struct conn *c, int64_t deadline, PGresult **ret_result, struct err *e)
+{
+	int ret;
+
+	roster_state(c->entry, ROSTER_WAITING, clock_now());
+	ret = await(c, deadline, ret_result, e);
+	roster_state(c->entry, at_rest(c), c->used_at);
 	return ret;
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "pg/conn.h"
+#include "pg/roster.h"
 
 struct conn {
 	PGconn *pg;
@@ -17,6 +18,7 @@ struct conn {
 	bool usable;
 	bool sync_wait_cancelled;
 	int64_t opened_at, used_at;
+	struct roster_entry *entry;
 };
 
 /* Polls for `events` on the connection's socket.  0, STRAND_ETIMEOUT,

@@ -387,3 +387,15 @@ unsigned queue_idle(const struct queue *q)
 {
 	return park_idle(&q->park);
 }
+
+void queue_look(const struct queue *q, unsigned route, struct queue_look *ret)
+{
+	const struct route *r = &q->routes[route];
+
+	*ret = (struct queue_look){
+		.high = lane_queued(&r->lanes[LANE_HIGH]), .normal = lane_queued(&r->lanes[LANE_NORMAL]),
+		.in_flight = queue_in_flight_on(q, route),
+		/* relaxed: to look at */
+		.workers = atomic_load_explicit(&r->running, memory_order_relaxed),
+	};
+}

@@ -121,4 +121,12 @@ bool queue_epoch_over(const struct queue *q, unsigned route);
 size_t queue_depth(const struct queue *q, unsigned route);	/* queued on one route */
 unsigned queue_idle(const struct queue *q);			/* workers asleep for want of work */
 
+/* One route at a glance, for people; the numbers may be a moment apart. */
+struct queue_look {
+	size_t high, normal;	/* queued in each lane */
+	size_t in_flight;
+	unsigned workers;	/* between queue_take and queue_leave */
+};
+void queue_look(const struct queue *q, unsigned route, struct queue_look *ret);
+
 #endif

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/activity.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "scan/due.h"
@@ -138,7 +139,10 @@ static int serve_route(struct scanner *s, unsigned route, struct err *e)
 	bool marked = atomic_exchange_explicit(&sr->marked, false, memory_order_acq_rel);
 	/* A mark during a pass is for the next one: this one's snapshot is older. */
 	bool again = marked && sr->running;
-	int ret = pass_run(s, route, e);
+	int ret;
+
+	activity_set_on("scanning", s->context->routes->routes[route].conf->tag, 0, 0);
+	ret = pass_run(s, route, e);
 
 	sr->next_at = ret == STRAND_EFULL ? clock_after_ms(ROOM_MS)
 		: again || sr->running ? 0 : clock_after_ms(s->context->conf->scan_interval_ms);
@@ -212,6 +216,7 @@ static void rest(struct scanner *s, int64_t until)
 		{ .fd = s->context->stop->drain.fd, .events = POLLIN },
 	};
 
+	activity_set("resting");
 	(void)!poll(fds, 2, clock_left_ms(until));
 	event_clear(&s->event);
 }
@@ -243,6 +248,7 @@ void scanner_run(void *arg)
 			break;
 		disconnect(s);
 		count(x, METRIC_RECONNECTS, METRIC_NO_ROUTE, 1);
+		activity_set("waiting to connect again");
 		(void)event_wait(&x->stop->drain,
 				 clock_after_ms(outage_failed(&outage, &e, "trying again")));
 	}

@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include <urcu.h>
 
+#include "base/activity.h"
 #include "base/log.h"
 #include "base/thread.h"
 #include "conf/conf.h"
@@ -51,6 +52,7 @@ static int block_signals(void)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR1);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
@@ -76,6 +78,7 @@ int main(int argc, char **argv)
 		return EXIT_FAULT;
 	}
 	rcu_register_thread();
+	activity_begin("main");
 	code = EXIT_FAULT;
 	if (log_start(&e))
 		log_error("%s", e.text);

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/outage.h"
+#include "strandd/dump.h"
 
 int start_stop(struct service *s, struct err *e)
 {
@@ -42,6 +43,10 @@ int take_signal(struct service *s)
 
 	if (read(s->signal_fd, &info, sizeof(info)) != sizeof(info))
 		return 0;
+	if (info.ssi_signo == SIGUSR1) {
+		dump_state(s->queue ? s->routes : NULL, s->queue, &s->again);
+		return 0;
+	}
 	if (info.ssi_signo != SIGHUP)
 		return (int)info.ssi_signo;
 	log_info("SIGHUP: the configuration is read at start only");

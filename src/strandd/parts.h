@@ -51,7 +51,7 @@ struct service {
 };
 
 /* The number of a signal that came, 0 when none did.  SIGHUP counts as none:
- * there is nothing yet that it could ask for. */
+ * there is nothing yet that it could ask for.  So does SIGUSR1, which is answered. */
 int take_signal(struct service *s);
 
 /* A part's start; its stop takes a part that never started. */

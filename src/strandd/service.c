@@ -2,6 +2,7 @@
 
 #include <poll.h>
 
+#include "base/activity.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "strandd/parts.h"
@@ -87,12 +88,15 @@ int service_run(const struct conf *conf, int signal_fd)
 	while (!ret && started < N_PARTS)
 		ret = parts[started++].start(&s, &e);
 	if (!ret) {
+		log_set_instance(s.routes->instance);
+		activity_set("serving");
 		log_info("serving %zu routes with %d workers as instance %lld", s.routes->n,
 			 conf->workers_threads, (long long)s.routes->instance);
 		wait_for_end(&s);
 	} else if (ret != STRAND_ESTOPPED) {
 		log_error("%s", e.text);
 	}
+	activity_set("stopping");
 	if (started > 1)
 		stop_raise(&s.stop, ret ? STOP_NOW : STOP_DRAIN);
 	while (started)
