@@ -396,6 +396,7 @@ void queue_look(const struct queue *q, unsigned route, struct queue_look *ret)
 		.high = lane_queued(&r->lanes[LANE_HIGH]), .normal = lane_queued(&r->lanes[LANE_NORMAL]),
 		.in_flight = queue_in_flight_on(q, route),
 		/* relaxed: to look at */
-		.workers = atomic_load_explicit(&r->running, memory_order_relaxed),
+		.workers = atomic_load_explicit(&r->gate.inside, memory_order_relaxed),
+		.closed = gate_closed(&r->gate),
 	};
 }

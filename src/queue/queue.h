@@ -126,6 +126,7 @@ struct queue_look {
 	size_t high, normal;	/* queued in each lane */
 	size_t in_flight;
 	unsigned workers;	/* between queue_take and queue_leave */
+	bool closed;
 };
 void queue_look(const struct queue *q, unsigned route, struct queue_look *ret);
 

@@ -57,8 +57,9 @@ static void dump_route(const struct route *r, const struct queue *queue, struct 
 	struct queue_look look;
 
 	queue_look(queue, r->index, &look);
-	SAY(&fields, "lanes: %zu high, %zu normal; in flight %zu, workers %u, put off %zu", look.high,
-	    look.normal, look.in_flight, look.workers, again_count(again, r->index));
+	SAY(&fields, "lanes: %zu high, %zu normal; in flight %zu, workers %u, put off %zu%s", look.high,
+	    look.normal, look.in_flight, look.workers, again_count(again, r->index),
+	    look.closed ? "; suspended" : "");
 }
 
 void dump_state(const struct route_table *routes, const struct queue *queue, struct again *again)

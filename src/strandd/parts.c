@@ -6,6 +6,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "base/activity.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/outage.h"
@@ -60,10 +61,13 @@ int start_routes(struct service *s, struct err *e)
 	struct outage outage = { 0 };
 	int ret;
 
+	activity_set("looking up the routes");
 	if (!s->conf->n_routes)
 		return err_set(e, STRAND_EINVAL, "%s: no routes: there is nothing to serve", s->conf->file);
 	for (;;) {
 		ret = try_resolve(s, e);
+		if (!ret)
+			outage_over(&outage, "connected");
 		if (!ret || ret == STRAND_EINVAL || ret == STRAND_ENOMEM)
 			return ret;
 		if (ret != STRAND_ESTOPPED)

@@ -90,8 +90,7 @@ int service_run(const struct conf *conf, int signal_fd)
 	if (!ret) {
 		log_set_instance(s.routes->instance);
 		activity_set("serving");
-		log_info("serving %zu routes with %d workers as instance %lld", s.routes->n,
-			 conf->workers_threads, (long long)s.routes->instance);
+		log_info("serving %zu routes with %d workers", s.routes->n, conf->workers_threads);
 		wait_for_end(&s);
 	} else if (ret != STRAND_ESTOPPED) {
 		log_error("%s", e.text);

@@ -177,7 +177,8 @@ def test_each_reason_is_told(db, server, daemon):
     d.wait_log("waiting for it")
     server.start()
     d.wait_log("does not exist")
-    server.database(name="later").close()
+    server.database(name="sooner").close()  # adopted before anyone finds it
+    server.admin("ALTER DATABASE sooner RENAME TO later")
     try:
         d.wait_ready()
         leaves(d)
