@@ -175,104 +175,6 @@ START_TEST(buf_fails_for_good)
 }
 END_TEST
 
-/* --- log */
-
-struct capture {
-	int saved, read_end;
-};
-
-static void capture_begin(struct capture *c)
-{
-	int ends[2];
-
-	ck_assert_int_eq(pipe(ends), 0);
-	c->saved = dup(STDERR_FILENO);
-	c->read_end = ends[0];
-	dup2(ends[1], STDERR_FILENO);
-	close(ends[1]);
-}
-
-static void capture_end(struct capture *c, char *out, size_t size)
-{
-	ssize_t n;
-
-	dup2(c->saved, STDERR_FILENO);
-	close(c->saved);
-	n = read(c->read_end, out, size - 1);
-	ck_assert_int_ge(n, 0);
-	out[n] = '\0';
-	close(c->read_end);
-}
-
-START_TEST(log_lines)
-{
-	struct capture c;
-	char out[20000], longest[6000];
-
-	memset(longest, 'y', sizeof(longest));
-	longest[sizeof(longest) - 1] = '\0';
-	capture_begin(&c);
-	errno = EDOM;
-	log_info("one\ntwo %d", 2);
-	ck_assert_int_eq(errno, EDOM);
-	log_debug("not at this level");
-	log_set_level(LOG_LEVEL_ERROR);
-	log_warning("nor this");
-	log_error("%s", "last");
-	log_set_level(LOG_LEVEL_DEBUG);
-	log_debug("%s", longest);
-	capture_end(&c, out, sizeof(out));
-	ck_assert(strncmp(out, "info main: one\\ntwo 2\nerror main: last\ndebug main: yyy", 51) == 0);
-	ck_assert_str_eq(out + strlen(out) - 5, "y...\n");
-	ck_assert_uint_le(strlen(out), 4096 + 40);
-}
-END_TEST
-
-START_TEST(log_levels)
-{
-	enum log_level level = LOG_LEVEL_ERROR;
-
-	ck_assert_int_eq(log_level_parse("debug", &level), 0);
-	ck_assert_int_eq(level, LOG_LEVEL_DEBUG);
-	ck_assert_int_eq(log_level_parse("DEBUG", &level), STRAND_EINVAL);
-	ck_assert_int_eq(log_level_parse("", &level), STRAND_EINVAL);
-	ck_assert_int_eq(level, LOG_LEVEL_DEBUG);
-}
-END_TEST
-
-/* Logs one warning with JOURNAL_STREAM set to the stream, or to another. */
-static void log_with_journal(ino_t off_by, char *out, size_t size)
-{
-	struct capture c;
-	struct stat st;
-	char text[64];
-
-	capture_begin(&c);
-	ck_assert_int_eq(fstat(STDERR_FILENO, &st), 0);
-	snprintf(text, sizeof(text), "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)(st.st_ino + off_by));
-	setenv("JOURNAL_STREAM", text, 1);
-	log_warning("w");
-	capture_end(&c, out, size);
-}
-
-START_TEST(log_to_journal)
-{
-	char out[128];
-
-	log_with_journal(0, out, sizeof(out));
-	ck_assert_str_eq(out, "<4>warning main: w\n");
-}
-END_TEST
-
-START_TEST(log_beside_journal)
-{
-	char out[128];
-
-	log_with_journal(1, out, sizeof(out));
-	ck_assert_str_eq(out, "warning main: w\n");
-}
-END_TEST
-
 /* --- event and stop */
 
 START_TEST(event_signals)
@@ -584,10 +486,6 @@ static void add_process(Suite *s)
 {
 	TCase *t = tcase_create("process");
 
-	tcase_add_test(t, log_lines);
-	tcase_add_test(t, log_levels);
-	tcase_add_test(t, log_to_journal);
-	tcase_add_test(t, log_beside_journal);
 	tcase_add_test(t, event_signals);
 	tcase_add_test(t, event_wakes_another_thread);
 	tcase_add_test(t, stop_only_rises);
