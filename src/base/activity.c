@@ -1,5 +1,6 @@
 #include "base/activity.h"
 
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
@@ -129,9 +130,9 @@ size_t activity_list(struct activity *ret, size_t max)
 	size_t n = 0;
 
 	for (size_t i = 0; i < ACTIVITY_THREADS && n < max; i++) {
-		/* A thread that writes all the time is told of as it was seen last. */
-		for (int tries = 0; tries < 100 && !read_place(&places[i], &ret[n]); tries++)
-			;
+		/* A thread that is stopped in mid-write is told of as it was seen last. */
+		for (int tries = 0; tries < 1000 && !read_place(&places[i], &ret[n]); tries++)
+			sched_yield();
 		if (ret[n].what)
 			n++;
 	}

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <stdlib.h>
 
+#include "base/activity.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "mark/mark.h"
@@ -72,6 +73,7 @@ static int round_of_routes(struct marker *m, bool *ret_left, struct err *e)
 		/* acquire: pairs with marker_wake */
 		if (!atomic_exchange_explicit(&m->wanted[i], false, memory_order_acq_rel))
 			continue;
+		activity_set_on("marking", x->routes->routes[i].conf->tag, 0, 0);
 		ret = mark_route(&m->routes[i], &x->routes->routes[i], m->conn, x->stop, &result, e);
 		count(x, METRIC_MARKED, i, result.marked);
 		if (ret || result.left) {
@@ -95,6 +97,7 @@ static void rest(struct marker *m, int64_t until)
 		{ .fd = m->context->stop->drain.fd, .events = POLLIN },
 	};
 
+	activity_set("resting");
 	(void)!poll(fds, 2, clock_left_ms(until));
 	event_clear(&m->event);
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/activity.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "strand/suspension.h"
@@ -59,6 +60,7 @@ int batch_commit(struct batch *b, struct session *s, struct err *e)
 	int64_t deadline = batch_deadline(b);
 	int ret = conn_pipeline_enter(s->conn, e), left;
 
+	activity_set_on("committing", b->route->conf->tag, 0, (unsigned)b->n);
 	if (!ret)
 		ret = batch_send_commit(s, e);
 	if (!ret)
