@@ -19,7 +19,7 @@ static struct roster_entry entries[ROSTER_CONNECTIONS];
 
 static const char *const names[] = {
 	[ROSTER_CONNECTING] = "connecting",
-	[ROSTER_WAITING] = "waiting for the server",
+	[ROSTER_WAITING] = "awaiting the server",
 	[ROSTER_LISTENING] = "listening",
 	[ROSTER_IDLE] = "idle",
 	[ROSTER_IN_TRANSACTION] = "in a transaction",

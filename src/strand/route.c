@@ -84,7 +84,9 @@ static int resolve_all(struct route_table *t, const struct conf *conf, struct co
 	for (size_t i = 0; i < t->n; i++) {
 		int ret = resolve_route(&t->routes[i], c, &one);
 		if (ret == STRAND_EINVAL)
-			log_error("%s:%d: route \"%s\": %s", conf->file, t->routes[i].conf->line,
+			log_event(LOG_LEVEL_ERROR, &(struct log_fields){ .route = t->routes[i].conf->tag,
+				  .source = t->routes[i].conf->source, .fold = LOG_FOLD_NEVER },
+				  "%s:%d: route \"%s\": %s", conf->file, t->routes[i].conf->line,
 				  t->routes[i].conf->tag, one.text);
 		else if (ret) {
 			if (e)
