@@ -47,9 +47,9 @@ static void build_claim(struct buf *b, const struct route *r, const struct colum
 		 cols->receiver_literal, r->conf->serial ? "(SELECT t.ours FROM turn t) AND " : "", (long long)r->lock_seed);
 }
 
-/* Elements `timeout:<seconds>`; strict, because jsonpath's lax mode looks into
+/* Elements `timeout:<seconds>`, beside the route's tag; strict, because jsonpath's lax mode looks into
  * elements that are arrays; silent, because strict raises where tags are no array. */
-#define HAS_TIMEOUT "pg_catalog.jsonb_path_exists((x.s).tags, 'strict $[*] ? (@ starts with \"timeout:\")', '{}', true)"
+#define HAS_TIMEOUT "pg_catalog.jsonb_array_length((x.s).tags) > 1 AND pg_catalog.jsonb_path_exists((x.s).tags, 'strict $[*] ? (@ starts with \"timeout:\")', '{}', true)"
 
 /* Strands of the array that exist, bear the tag, are no history, and whose receipt
  * lets them run: there is none, a retry is due, or this lease has it ($3, its
