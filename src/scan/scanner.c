@@ -12,6 +12,7 @@
 
 #define RECORD_MS 10000		/* positions are recorded at most this often */
 #define ROOM_MS 5		/* a pass without room looks again after this */
+#define SUSPENDED_MS 1000	/* the same of a route that is suspended */
 
 /* No handler runs in this session, so the planner is pinned for good: pages are
  * read through the (xact_id, hash) index whatever the statistics say.  A table
@@ -144,7 +145,8 @@ static int serve_route(struct scanner *s, unsigned route, struct err *e)
 	activity_set_on("scanning", s->context->routes->routes[route].conf->tag, 0, 0);
 	ret = pass_run(s, route, e);
 
-	sr->next_at = ret == STRAND_EFULL ? clock_after_ms(ROOM_MS)
+	sr->next_at = ret == STRAND_EFULL ? clock_after_ms(suspension_on(s->context->suspensions, route)
+							   ? SUSPENDED_MS : ROOM_MS)
 		: again || sr->running ? 0 : clock_after_ms(s->context->conf->scan_interval_ms);
 	/* relaxed: this thread's own note */
 	if (again && (ret || sr->running))

@@ -189,8 +189,10 @@ static int run_all(struct batch *b, struct session *s, bool guards, struct err *
 		if (b->states[i] != ITEM_OURS)
 			continue;
 		activity_set_on("handling", b->route->conf->tag, (unsigned)i + 1, (unsigned)b->n);
-		/* What is left is for the next transaction, or the next start. */
-		if (b->broken || clock_now() > enough || stop_level(b->context->stop) != STOP_NONE)
+		/* What is left is for the next transaction, or the next start, to which a
+		 * lease would look like an attempt that was left behind. */
+		if (b->broken || clock_now() > enough ||
+		    (stop_level(b->context->stop) != STOP_NONE && !b->leased))
 			b->states[i] = ITEM_PUT_OFF;
 		else if (guards)
 			ret = guard_one(b, s, i, e);

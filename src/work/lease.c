@@ -71,6 +71,11 @@ int batch_charge_lease(struct batch *b, struct session *s, const struct err *why
 		return batch_failed(b, STAGE_CLAIM, batch_rollback(s, e), e);
 	if (!ret)
 		ret = batch_charge(b, s, 0, why, e);
+	if (ret == STRAND_EPROTO && conn_usable(s->conn)) {
+		/* Somebody took the lease over meanwhile, and with it the strand. */
+		b->states[0] = ITEM_GONE;
+		return batch_failed(b, STAGE_CLAIM, batch_rollback(s, e), e);
+	}
 	if (!ret)
 		ret = batch_commit(b, s, e);
 	if (ret)

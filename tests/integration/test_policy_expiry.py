@@ -1,5 +1,10 @@
 """Expiry: the tag timeout:<seconds>, a route's default, and what it costs."""
 
+import json
+import random
+import re
+from decimal import Decimal
+
 import pytest
 
 import policy_support as p
@@ -115,3 +120,26 @@ def test_no_plan_calls_the_handler_for_an_expired_strand(db, daemon, wait_until)
                " FROM generate_series(1, 300) i", (f'["{p.PLAN}"]', f'["{p.PLAN}", "timeout:9"]'))
     wait_until(lambda: service.count_receipts(db, "dm", p.PLAN) == 300)
     assert db.value("SELECT count(*) FROM test.calls") == 100 == db.value("SELECT count(*) FROM dm_receipts WHERE state = 'done'")
+
+
+def reference(tags):
+    """What strandd.timeouts must say of an array."""
+    found = [t for t in tags if isinstance(t, str) and t.startswith("timeout:")]
+    good = [Decimal(t[8:]) for t in found if re.fullmatch(r"timeout:[0-9]{1,15}(\.[0-9]{1,15})?", t, re.ASCII)]
+    return [min(good) if good else None, len(found) - len(good)]
+
+
+def test_timeouts_of_a_thousand_random_arrays(db):
+    """Among them every shape that a number almost has."""
+    rng = random.Random(20261125)
+    parts = ["", "0", "1", "12", "007", "9" * 15, "9" * 16, ".", ".5", "5.", "0.25", "-", "-3", "+4", "e5", "1e3", " ", "5 ", "\n",
+             "NaN", "inf", "0x1F", "1_000", "1,5", "\u0663", "'", "\"", "\\", "}", "timeout:5", "5timeout:5", "\U0001f600"]
+    for n in range(1000):
+        tags = []
+        for _ in range(rng.randrange(6)):
+            text = rng.choice(["timeout:", "timeout:", "timeout:", "Timeout:", "timeout", " timeout:"]) + "".join(rng.choice(parts) for _ in range(rng.randrange(3)))
+            tags.append(rng.choice([text, text, text, text, [text], {text: text}, 5, None, True]))
+        got = db.value("SELECT strandd.timeouts(%s)", (json.dumps(tags),))
+        assert [got[0], int(got[1])] == reference(tags), (n, tags, got)
+    for odd in ("{}", "42", "null", '"timeout:5"', "true", '{"timeout:5": "timeout:5"}'):
+        assert db.value("SELECT strandd.timeouts(%s)", (odd,)) == [None, 0]
