@@ -1,7 +1,8 @@
-/* The effective configuration: defaults, then the file.
+/* The effective configuration: defaults, then the file, the files of conf.d beside
+ * it, the environment, and --set.
  *
- * Loaded once, before any thread starts, and then only read: any thread may
- * read it, nobody writes.  Strings are owned by the struct.
+ * Read by one thread, then only read from: any thread may, nobody writes.
+ * Strings are owned by the struct.
  */
 #ifndef STRANDD_CONF_CONF_H
 #define STRANDD_CONF_CONF_H
@@ -17,6 +18,8 @@
 struct conf_module {
 	char *name;		/* "dm" */
 	char *table;		/* "DM_strands", resolved as SQL would */
+	const char *file;	/* where it stands; NULL: one of the specification's three */
+	int line;
 };
 
 /* One route as configured. */
@@ -33,8 +36,14 @@ struct conf_route {
 	int max_workers;	/* 0 = no bound, the default */
 	int batch;		/* strands a batch; 0 = workers_batch, the default */
 	int suspend_after;	/* failures in a row; 0 = never; default 20 */
-	int line;		/* where in the file, for messages */
+	const char *file;	/* where it stands, for messages */
+	int line;
+	unsigned given;		/* one bit for each row of route_options that the file says */
 };
+
+struct option;
+struct place;
+struct reports;
 
 struct conf {
 	char *file;		/* path it came from, for messages */
@@ -72,14 +81,39 @@ struct conf {
 	size_t n_modules;
 	struct conf_route *routes;
 	size_t n_routes;
+	struct conf_route *left_out;	/* routes that `channels` does not name */
+	size_t n_left_out;
+	/* What it was read from. */
+	char **names;			/* of files and variables; ends with NULL */
+	size_t n_names;
+	struct place *places;		/* of each row of conf_options */
+	char **sets;			/* "path=value"; ends with NULL */
 };
 
-/* Reads `path`.  STRAND_ENOENT (no such file), STRAND_EINVAL (not readable,
- * syntax, unknown key, wrong type, out of bounds; text starts with
- * "file:line: " where a line is at fault), STRAND_ENOMEM.  Warns in the log
- * when others can read a file that holds a password. */
+struct conf_request {
+	const char *file;
+	const char *const *sets;	/* of --set, ends with NULL; or NULL */
+	const char *const *environment;	/* as environ; or NULL */
+	bool client;		/* strandctl: can do without a password_file that it may not read */
+};
+
+/* Reads the configuration.  Everything that is wrong or odd is reported, with its
+ * place and the remedy.  STRAND_ENOENT (there is no such file), STRAND_EINVAL (an
+ * error was reported), STRAND_ENOMEM. */
+int conf_read(struct conf **ret_conf, const struct conf_request *request,
+	      struct reports *reports) MUST_CHECK;
+
+/* Reads it again, from where `old` was read from. */
+int conf_reread(struct conf **ret_conf, const struct conf *old, struct reports *reports) MUST_CHECK;
+
+/* For programs that want no list: conf_read of `path` with the environment; the first
+ * error stands in *e, and how many more there are.  Warnings are dropped. */
 int conf_load(struct conf **ret_conf, const char *path, struct err *e) MUST_CHECK;
 void conf_free(struct conf *c);
+
+/* The next option from *at on whose value differs, and *at behind it; NULL: no more.
+ * Lists are not compared. */
+const struct option *conf_next_change(const struct conf *old, const struct conf *new, size_t *at);
 
 /* What an empty file would give; for programs that can do without a file. */
 int conf_default(struct conf **ret_conf) MUST_CHECK;

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/nearest.h"
-#include "conf/report.h"
+#include "conf/setting.h"
 
 enum { PATH_SIZE = 256, NAMES_MAX = 64, NAME_SIZE = 64 };
 
@@ -19,7 +19,6 @@ struct known {
 struct search {
 	const struct option_table *table;
 	const char *const *extra;
-	const char *file;
 };
 
 static void known_add(struct known *k, const char *name, size_t len)
@@ -36,17 +35,15 @@ static void known_add(struct known *k, const char *name, size_t len)
 	k->n++;
 }
 
-/* `prefix` is "" or ends with a dot. */
-static void known_in(struct known *k, const struct search *s, const char *prefix)
+/* The group is the first `len` bytes of `path`: nothing, or "workers.". */
+static void known_in(struct known *k, const struct search *s, const char *path, size_t len)
 {
-	size_t len = strlen(prefix);
-
 	k->n = 0;
 	for (size_t i = 0; i < s->table->n; i++) {
-		const char *path = s->table->options[i].path;
+		const char *known = s->table->options[i].path;
 
-		if (strncmp(path, prefix, len) == 0)
-			known_add(k, path + len, strcspn(path + len, "."));
+		if (strncmp(known, path, len) == 0)
+			known_add(k, known + len, strcspn(known + len, "."));
 	}
 	for (const char *const *name = s->extra; name && *name && len == 0; name++)
 		known_add(k, *name, strlen(*name));
@@ -65,34 +62,20 @@ static const char *elsewhere(const struct search *s, const char *name)
 	return NULL;
 }
 
-static int unknown(const struct search *s, const char *prefix, const config_setting_t *setting,
-		   struct err *e)
+/* The option whose whole path is nearest: a group may be misspelt, too. */
+static const char *nearest_path(const struct search *s, const char *path)
 {
-	const char *name = config_setting_name(setting);
-	char path[PATH_SIZE], quoted[QUOTE_SIZE], hint[PATH_SIZE + 32];
-	struct known known;
-	const char *near;
-	int len;
+	const char *paths[NAMES_MAX];
+	size_t n = 0;
 
-	known_in(&known, s, prefix);
-	near = nearest(name, known.list, known.n);
-	if (near) {
-		snprintf(hint, sizeof(hint), "did you mean \"%s%s\"?", prefix, near);
-	} else if (elsewhere(s, name)) {
-		snprintf(hint, sizeof(hint), "did you mean \"%s\"?", elsewhere(s, name));
-	} else {
-		len = snprintf(hint, sizeof(hint), "known here:");
-		for (size_t i = 0; i < known.n && len < (int)sizeof(hint); i++)
-			len += snprintf(hint + len, sizeof(hint) - (size_t)len, "%s %s",
-					i ? "," : "", known.list[i]);
-	}
-	snprintf(path, sizeof(path), "%s%s", prefix, name);
-	return report(e, s->file, setting, "unknown setting %s; %s", quote(quoted, path), hint);
+	for (size_t i = 0; i < s->table->n && n < NAMES_MAX; i++)
+		paths[n++] = s->table->options[i].path;
+	return nearest(path, paths, n);
 }
 
-enum place { PLACE_OPTION, PLACE_GROUP, PLACE_EXTRA, PLACE_NONE };
+enum place_kind { PLACE_OPTION, PLACE_GROUP, PLACE_EXTRA, PLACE_NONE };
 
-static enum place find(const struct search *s, const char *path)
+static enum place_kind find(const struct search *s, const char *path)
 {
 	size_t len = strlen(path);
 
@@ -111,37 +94,79 @@ static enum place find(const struct search *s, const char *path)
 	return PLACE_NONE;
 }
 
-/* Depth is bounded by the tables' paths: unknown groups are not entered. */
-static int check_group(const struct search *s, const config_setting_t *group, const char *prefix,
-		       struct err *e)
+const char *keys_hint(char out[HINT_SIZE], const struct option_table *table, const char *const *extra,
+		      const char *path)
 {
-	int n = config_setting_length(group);
-	char path[PATH_SIZE];
-	int r = 0;
+	const struct search s = { table, extra };
+	const char *dot = strrchr(path, '.'), *near, *whole;
+	size_t group = dot ? (size_t)(dot - path) + 1 : 0;
+	struct known known;
+	int len;
 
-	for (int i = 0; i < n && r == 0; i++) {
-		const config_setting_t *c = config_setting_get_elem((config_setting_t *)group,
-								    (unsigned)i);
-		int len = snprintf(path, sizeof(path), "%s%s", prefix, config_setting_name(c));
-		enum place place = len < PATH_SIZE - 2 ? find(s, path) : PLACE_NONE;
-
-		if (place == PLACE_NONE) {
-			r = unknown(s, prefix, c, e);
-		} else if (place == PLACE_GROUP) {
-			if (config_setting_type(c) != CONFIG_TYPE_GROUP)
-				return report(e, s->file, c, "%s must be a group in { }, not %s",
-					      path, setting_type_name(c));
-			strcat(path, ".");
-			r = check_group(s, c, path, e);
-		}
+	known_in(&known, &s, path, group);
+	near = nearest(path + group, known.list, known.n);
+	whole = near ? NULL : elsewhere(&s, path + group);
+	if (!near && !whole)
+		whole = nearest_path(&s, path);
+	if (near) {
+		snprintf(out, HINT_SIZE, "did you mean \"%.*s%s\"?", (int)group, path, near);
+	} else if (whole) {
+		snprintf(out, HINT_SIZE, "did you mean \"%s\"?", whole);
+	} else {
+		if (known.n == 0)
+			known_in(&known, &s, path, 0);
+		len = snprintf(out, HINT_SIZE, "known here:");
+		for (size_t i = 0; i < known.n && len < HINT_SIZE; i++)
+			len += snprintf(out + len, HINT_SIZE - (size_t)len, "%s %s", i ? "," : "",
+					known.list[i]);
 	}
-	return r;
+	return out;
 }
 
-int keys_check(const config_setting_t *group, const struct option_table *table,
-	       const char *const *extra, const char *file, struct err *e)
+const struct option *keys_find(const struct option_table *table, const char *path)
 {
-	const struct search s = { table, extra, file };
+	for (size_t i = 0; i < table->n; i++) {
+		if (strcmp(table->options[i].path, path) == 0)
+			return &table->options[i];
+	}
+	return NULL;
+}
 
-	return check_group(&s, group, "", e);
+static void check_group(struct reading *r, const struct search *s, const config_setting_t *group,
+			const char *prefix);
+
+static void check_setting(struct reading *r, const struct search *s, const config_setting_t *c,
+			  const char *prefix)
+{
+	char path[PATH_SIZE], quoted[QUOTE_SIZE], hint[HINT_SIZE];
+	int len = snprintf(path, sizeof(path), "%s%s", prefix, config_setting_name(c));
+	enum place_kind kind = len < PATH_SIZE - 2 ? find(s, path) : PLACE_NONE;
+
+	if (kind == PLACE_NONE) {
+		reading_error(r, c, "unknown setting %s; %s", quote(quoted, path),
+			      keys_hint(hint, s->table, s->extra, path));
+	} else if (kind == PLACE_GROUP && config_setting_type(c) != CONFIG_TYPE_GROUP) {
+		reading_error(r, c, "%s must be a group in { }, not %s", path, setting_type_name(c));
+	} else if (kind == PLACE_GROUP) {
+		strcat(path, ".");
+		check_group(r, s, c, path);
+	}
+}
+
+/* Depth is bounded by the tables' paths: unknown groups are not entered. */
+static void check_group(struct reading *r, const struct search *s, const config_setting_t *group,
+			const char *prefix)
+{
+	int n = config_setting_length(group);
+
+	for (int i = 0; i < n; i++)
+		check_setting(r, s, config_setting_get_elem((config_setting_t *)group, (unsigned)i), prefix);
+}
+
+void keys_check(struct reading *r, const config_setting_t *group, const struct option_table *table,
+		const char *const *extra)
+{
+	const struct search s = { table, extra };
+
+	check_group(r, &s, group, "");
 }

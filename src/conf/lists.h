@@ -1,20 +1,18 @@
-/* The lists `modules` and `routes` of the configuration file.  Main thread.
+/* The lists `modules` and `routes` of the configuration's files, which are joined.
  */
 #ifndef STRANDD_CONF_LISTS_H
 #define STRANDD_CONF_LISTS_H
 
 #include <libconfig.h>
 
-#include "base/err.h"
-#include "conf/conf.h"
+#include "conf/reading.h"
 
-/* The specification's three modules; STRAND_ENOMEM. */
+/* Adds the specification's three modules; STRAND_ENOMEM. */
 int lists_default_modules(struct conf *c) MUST_CHECK;
 
-/* Each reads a list's setting into `c`.  The routes last: they name modules.
- * STRAND_EINVAL, STRAND_ENOMEM. */
-int lists_read_modules(struct conf *c, const config_setting_t *list, struct err *e) MUST_CHECK;
-int lists_read_routes(struct conf *c, const config_setting_t *list, struct err *e) MUST_CHECK;
+/* Each adds what a list's setting holds. */
+void lists_read_modules(struct reading *r, const config_setting_t *list);
+void lists_read_routes(struct reading *r, const config_setting_t *list);
 
 void lists_release(struct conf *c);
 

@@ -34,7 +34,7 @@ static const struct option options[] = {
 	  .help = "Database that holds the modules' tables." },
 	{ DATABASE("user"), STRING(4096), .example = "trading_user", AT(db_user),
 	  .help = "Role to connect as; an ordinary one, see strandctl init." },
-	{ DATABASE("password"), STRING(4096), .example = "secure_password", AT(db_password),
+	{ DATABASE("password"), STRING(4096), .example = "secure_password", AT(db_password), .secret = true,
 	  .help = "Password; better in ~/.pgpass, a service file or a password_file." },
 	{ DATABASE("password_file"), STRING(4096), .example = "/etc/strandd.password", AT(db_password_file),
 	  .help = "File that holds the password alone, readable for strandd's user only." },

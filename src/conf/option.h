@@ -35,6 +35,7 @@ struct option {
 	const char *example;	/* for the sample, where there is no default */
 	size_t offset;		/* of the field in the struct */
 	bool required;		/* must be given: fields of lists */
+	bool secret;		/* never shown, nor taken from arguments */
 	bool reloadable;	/* SIGHUP changes it; else it needs a restart */
 	const char *help;	/* one line */
 };

@@ -2,8 +2,99 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
-#include "conf/value.h"
+
+void reports_release(struct reports *r)
+{
+	for (size_t i = 0; i < r->n; i++)
+		free(r->list[i].text);
+	free(r->list);
+	*r = (struct reports){ 0 };
+}
+
+static bool make_room(struct reports *r)
+{
+	size_t size = r->size ? 2 * r->size : 8;
+	struct report *list;
+
+	if (r->n < r->size)
+		return true;
+	list = realloc(r->list, size * sizeof(*list));
+	if (!list) {
+		r->no_memory = true;
+		return false;
+	}
+	r->list = list;
+	r->size = size;
+	return true;
+}
+
+static void add(struct reports *r, bool warning, const struct place *place, const char *fmt, va_list args)
+	__attribute__((format(printf, 4, 0)));
+
+static void add(struct reports *r, bool warning, const struct place *place, const char *fmt, va_list args)
+{
+	char where[PLACE_SIZE], *what = NULL, *text = NULL;
+
+	r->n_errors += !warning;
+	if (r->n >= REPORTS_MAX || !make_room(r))
+		return;
+	place_text(where, place);
+	if (vasprintf(&what, fmt, args) < 0 ||
+	    asprintf(&text, "%s: %s%s", where, warning ? "warning: " : "", what) < 0)
+		r->no_memory = true;
+	else
+		r->list[r->n++] = (struct report){ warning, *place, text };
+	free(what);
+}
+
+void report_error(struct reports *r, const struct place *place, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	add(r, false, place, fmt, args);
+	va_end(args);
+}
+
+void report_warning(struct reports *r, const struct place *place, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	add(r, true, place, fmt, args);
+	va_end(args);
+}
+
+void report_err(struct reports *r, const struct place *place, int code, const struct err *e)
+{
+	if (code == STRAND_ENOMEM)
+		r->no_memory = true;
+	else if (code < 0)
+		report_error(r, place, "%s", e->text);
+}
+
+bool reports_at(const struct reports *r, size_t from, size_t to, const struct place *place)
+{
+	for (size_t i = from; i < to; i++) {
+		if (r->list[i].place.line == place->line && r->list[i].place.where == place->where)
+			return true;
+	}
+	return false;
+}
+
+const char *place_text(char out[PLACE_SIZE], const struct place *place)
+{
+	if (!place->where)
+		snprintf(out, PLACE_SIZE, "default");
+	else if (place->line > 0)
+		snprintf(out, PLACE_SIZE, "%.270s:%d", place->where, place->line);
+	else
+		snprintf(out, PLACE_SIZE, "%.270s", place->where);
+	return out;
+}
 
 const char *quote(char out[QUOTE_SIZE], const char *text)
 {
@@ -26,72 +117,4 @@ const char *quote(char out[QUOTE_SIZE], const char *text)
 	}
 	snprintf(out + len, QUOTE_SIZE - len, "%s\"", *text ? "..." : "");
 	return out;
-}
-
-static int report_va(struct err *e, const char *file, int line, const char *fmt, va_list args)
-	__attribute__((format(printf, 4, 0)));
-
-static int report_va(struct err *e, const char *file, int line, const char *fmt, va_list args)
-{
-	char text[sizeof(e->text)];
-
-	vsnprintf(text, sizeof(text), fmt, args);
-	if (line > 0)
-		return err_set(e, STRAND_EINVAL, "%s:%d: %s", file, line, text);
-	return err_set(e, STRAND_EINVAL, "%s: %s", file, text);
-}
-
-int report(struct err *e, const char *file, const config_setting_t *s, const char *fmt, ...)
-{
-	va_list args;
-	int r;
-
-	va_start(args, fmt);
-	r = report_va(e, file, s ? (int)config_setting_source_line(s) : 0, fmt, args);
-	va_end(args);
-	return r;
-}
-
-int report_line(struct err *e, const char *file, int line, const char *fmt, ...)
-{
-	va_list args;
-	int r;
-
-	va_start(args, fmt);
-	r = report_va(e, file, line, fmt, args);
-	va_end(args);
-	return r;
-}
-
-int setting_read(const struct option *o, void *base, const config_setting_t *s, const char *file,
-		 struct err *e)
-{
-	struct err fault;
-	int r = value_read(o, base, s, &fault);
-
-	return r == STRAND_EINVAL ? report(e, file, s, "%s", fault.text)
-		: r < 0 ? err_set(e, r, "%s: %s", file, fault.text) : 0;
-}
-
-const char *setting_type_name(const config_setting_t *s)
-{
-	switch (config_setting_type(s)) {
-	case CONFIG_TYPE_GROUP:
-		return "a group in { }";
-	case CONFIG_TYPE_INT:
-	case CONFIG_TYPE_INT64:
-		return "a whole number";
-	case CONFIG_TYPE_FLOAT:
-		return "a number with a fraction";
-	case CONFIG_TYPE_STRING:
-		return "a string";
-	case CONFIG_TYPE_BOOL:
-		return "true or false";
-	case CONFIG_TYPE_ARRAY:
-		return "an array in [ ]";
-	case CONFIG_TYPE_LIST:
-		return "a list in ( )";
-	default:
-		return "nothing";
-	}
 }

@@ -1,13 +1,47 @@
-/* Messages about a configuration file: "file:line: text", names quoted.
- * Pure functions: any thread.
+/* What is wrong with a configuration: a list that every reader appends to, so that
+ * one start tells all of it.  Names are quoted, places named.
+ * A list belongs to one thread at a time.
  */
 #ifndef STRANDD_CONF_REPORT_H
 #define STRANDD_CONF_REPORT_H
 
-#include <libconfig.h>
+#include <stdbool.h>
+#include <stddef.h>
 
 #include "base/err.h"
-#include "conf/option.h"
+
+/* Where something was said: a line of a file, or "environment variable X". */
+struct place {
+	const char *where;	/* borrowed; NULL: nowhere, it is the default */
+	int line;		/* 0: none */
+};
+
+struct report {
+	bool warning;		/* else an error */
+	struct place place;	/* `where` may be gone; compare, do not print */
+	char *text;		/* "where:line: what", "where:line: warning: what" */
+};
+
+struct reports {
+	struct report *list;
+	size_t n, size;
+	size_t n_errors;	/* also those beyond what the list takes */
+	bool no_memory;		/* the list, or what is read, is not complete */
+};
+
+#define REPORTS_INIT { 0 }
+#define REPORTS_MAX 100
+
+void reports_release(struct reports *r);
+
+void report_error(struct reports *r, const struct place *place, const char *fmt, ...) PRINTF_LIKE(3, 4);
+void report_warning(struct reports *r, const struct place *place, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* The text of an err whose code is STRAND_EINVAL; of STRAND_ENOMEM the mark.  0 adds
+ * nothing. */
+void report_err(struct reports *r, const struct place *place, int code, const struct err *e);
+
+/* Has this line been complained of, in one of the reports from `from` to before `to`? */
+bool reports_at(const struct reports *r, size_t from, size_t to, const struct place *place);
 
 #define QUOTE_SIZE 132
 
@@ -15,18 +49,9 @@
  * escaped, long text is cut.  Returns `out`. */
 const char *quote(char out[QUOTE_SIZE], const char *text);
 
-/* Fills *e with "file:line: ..." and returns STRAND_EINVAL.  The setting (NULL:
- * no line) gives the line. */
-int report(struct err *e, const char *file, const config_setting_t *s, const char *fmt, ...)
-	PRINTF_LIKE(4, 5);
-int report_line(struct err *e, const char *file, int line, const char *fmt, ...)
-	PRINTF_LIKE(4, 5);
+#define PLACE_SIZE 300
 
-/* value_read with "file:line: " before the fault. */
-int setting_read(const struct option *o, void *base, const config_setting_t *s, const char *file,
-		 struct err *e) MUST_CHECK;
-
-/* "a string", "a list in ( )"; static storage. */
-const char *setting_type_name(const config_setting_t *s);
+/* "file:12", "environment variable X", "default".  Returns `out`. */
+const char *place_text(char out[PLACE_SIZE], const struct place *place);
 
 #endif

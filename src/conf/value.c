@@ -108,8 +108,7 @@ static int set_string(const struct option *o, void *base, const char *text, stru
 	return 0;
 }
 
-/* Takes the array and what is in it, also on failure. */
-static int store_strings(const struct option *o, void *base, char **strings, size_t n, struct err *e)
+int value_take_strings(const struct option *o, void *base, char **strings, size_t n, struct err *e)
 {
 	char ***place = field(o, base);
 	int r = n ? 0 : err_set(e, STRAND_EINVAL, "%s must not be empty; leave it out instead", o->path);
@@ -141,7 +140,7 @@ static int set_strings(const struct option *o, void *base, const char *text, str
 		strings[n++] = strndup(text + start, end - start);
 		text += len + (text[len] == ',');
 	}
-	return store_strings(o, base, strings, n, e);
+	return value_take_strings(o, base, strings, n, e);
 }
 
 /* --- numbers ----------------------------------------------------------------- */
@@ -197,11 +196,32 @@ static int set_port(const struct option *o, void *base, const char *text, struct
 	return set_string(o, base, text, e);
 }
 
+const char *value_wanted(const struct option *o, char out[WANTED_SIZE])
+{
+	const char *const *name = option_choices(o->type);
+	size_t len = 0;
+
+	for (; name && *name && len < WANTED_SIZE; name++)
+		len += (size_t)snprintf(out + len, WANTED_SIZE - len, "%s\"%s\"", len ? ", " : "one of ", *name);
+	if (len)
+		return out;
+	snprintf(out, WANTED_SIZE, "%s", o->type == OPTION_INT || o->type == OPTION_PORT ? "a whole number"
+		 : o->type == OPTION_BOOL ? "true or false"
+		 : o->type == OPTION_STRINGS ? "an array of strings in [ ]"
+		 : o->type == OPTION_STRING || o->type == OPTION_DATABASE ? "a string in double quotes" : "");
+	if (o->type == OPTION_DECIMAL)
+		snprintf(out, WANTED_SIZE, "a number such as %s", o->fallback);
+	if (o->type == OPTION_DURATION || o->type == OPTION_SIZE)
+		snprintf(out, WANTED_SIZE, "a number and its unit such as \"%s\"%s",
+			 has_none(o) ? "30s" : o->fallback, has_none(o) ? ", or \"none\"" : "");
+	return out;
+}
+
 static int unit_error(const struct option *o, const char *text, enum unit_fault fault, struct err *e)
 {
 	bool size = o->type == OPTION_SIZE;
 	const char *units = size ? SIZE_UNITS : DURATION_UNITS;
-	char quoted[QUOTE_SIZE];
+	char quoted[QUOTE_SIZE], wanted[WANTED_SIZE];
 
 	quote(quoted, text);
 	switch (fault) {
@@ -214,9 +234,8 @@ static int unit_error(const struct option *o, const char *text, enum unit_fault 
 	case UNIT_RANGE:
 		return out_of_bounds(o, text, e);
 	default:
-		return err_set(e, STRAND_EINVAL, "%s must be a number and its unit such as \"%s\"%s, not %s (units: %s)",
-			       o->path, has_none(o) ? "30s" : o->fallback, has_none(o) ? ", or \"none\"" : "",
-			       quoted, units);
+		return err_set(e, STRAND_EINVAL, "%s must be %s, not %s (units: %s)", o->path,
+			       value_wanted(o, wanted), quoted, units);
 	}
 }
 
@@ -238,27 +257,19 @@ static int set_unit(const struct option *o, void *base, const char *text, struct
 	return 0;
 }
 
-static int store_decimal(const struct option *o, void *base, double value, const char *text, struct err *e)
-{
-	/* Written so that a NaN is refused. */
-	if (!(value >= (double)o->min && value <= (double)o->max))
-		return out_of_bounds(o, text, e);
-	*(double *)field(o, base) = value;
-	return 0;
-}
-
 static int set_decimal(const struct option *o, void *base, const char *text, struct err *e)
 {
-	char quoted[QUOTE_SIZE];
+	char quoted[QUOTE_SIZE], wanted[WANTED_SIZE];
 	double value = 0;
 	enum unit_fault fault = decimal_parse(text, &value);
 
-	if (fault == UNIT_RANGE)
-		return out_of_bounds(o, text, e);
-	if (fault != UNIT_OK)
-		return err_set(e, STRAND_EINVAL, "%s must be a number such as %s, not %s", o->path, o->fallback,
+	if (fault != UNIT_OK && fault != UNIT_RANGE)
+		return err_set(e, STRAND_EINVAL, "%s must be %s, not %s", o->path, value_wanted(o, wanted),
 			       quote(quoted, text));
-	return store_decimal(o, base, value, text, e);
+	if (fault == UNIT_RANGE || value < (double)o->min || value > (double)o->max)
+		return out_of_bounds(o, text, e);
+	*(double *)field(o, base) = value;
+	return 0;
 }
 
 /* --- names ------------------------------------------------------------------- */
@@ -274,18 +285,10 @@ static int set_bool(const struct option *o, void *base, const char *text, struct
 	return 0;
 }
 
-static void one_of(const struct option *o, char *out, size_t size)
-{
-	size_t len = 0;
-
-	for (const char *const *name = option_choices(o->type); *name && len < size; name++)
-		len += (size_t)snprintf(out + len, size - len, "%s\"%s\"", len ? ", " : "one of ", *name);
-}
-
 static int set_choice(const struct option *o, void *base, const char *text, struct err *e)
 {
 	const char *const *names = option_choices(o->type);
-	char quoted[QUOTE_SIZE], wanted[128];
+	char quoted[QUOTE_SIZE], wanted[WANTED_SIZE];
 
 	for (int i = 0; names[i]; i++) {
 		if (strcmp(names[i], text) == 0) {
@@ -294,8 +297,8 @@ static int set_choice(const struct option *o, void *base, const char *text, stru
 			return 0;
 		}
 	}
-	one_of(o, wanted, sizeof(wanted));
-	return err_set(e, STRAND_EINVAL, "%s must be %s, not %s", o->path, wanted, quote(quoted, text));
+	return err_set(e, STRAND_EINVAL, "%s must be %s, not %s", o->path, value_wanted(o, wanted),
+		       quote(quoted, text));
 }
 
 int value_set(const struct option *o, void *base, const char *text, struct err *e)
@@ -322,167 +325,4 @@ int value_set(const struct option *o, void *base, const char *text, struct err *
 		return set_choice(o, base, text, e);
 	}
 	return err_set(e, STRAND_EINVAL, "%s has no type", o->path);
-}
-
-/* --- settings of a file ------------------------------------------------------- */
-
-static bool is_integer(const config_setting_t *s)
-{
-	return config_setting_type(s) == CONFIG_TYPE_INT || config_setting_type(s) == CONFIG_TYPE_INT64;
-}
-
-static int wrong_type(const struct option *o, const config_setting_t *s, struct err *e)
-{
-	const char *wanted = "a string in double quotes";
-	char choices[128];
-
-	if (o->type == OPTION_INT || o->type == OPTION_PORT) {
-		wanted = "a whole number";
-	} else if (o->type == OPTION_DECIMAL) {
-		wanted = "a number";
-	} else if (o->type == OPTION_BOOL) {
-		wanted = "true or false";
-	} else if (o->type == OPTION_STRINGS) {
-		wanted = "an array of strings in [ ]";
-	} else if (option_choices(o->type)) {
-		one_of(o, choices, sizeof(choices));
-		wanted = choices;
-	}
-	return err_set(e, STRAND_EINVAL, "%s must be %s, not %s", o->path, wanted, setting_type_name(s));
-}
-
-static int read_strings(const struct option *o, void *base, const config_setting_t *s, struct err *e)
-{
-	int n = config_setting_length(s);
-	char **strings;
-
-	if (config_setting_type(s) != CONFIG_TYPE_ARRAY && config_setting_type(s) != CONFIG_TYPE_LIST)
-		return wrong_type(o, s, e);
-	for (int i = 0; i < n; i++) {
-		if (!config_setting_get_string_elem(s, i))
-			return err_set(e, STRAND_EINVAL, "%s must hold strings only, not %s", o->path,
-				       setting_type_name(config_setting_get_elem(s, (unsigned)i)));
-	}
-	strings = calloc((size_t)n + 1, sizeof(*strings));
-	if (!strings)
-		return no_memory(e);
-	for (int i = 0; i < n; i++)
-		strings[i] = strdup(config_setting_get_string_elem(s, i));
-	return store_strings(o, base, strings, (size_t)n, e);
-}
-
-static int read_integer(const struct option *o, void *base, const config_setting_t *s, struct err *e)
-{
-	char text[24];
-
-	snprintf(text, sizeof(text), "%lld", config_setting_get_int64(s));
-	if (o->type == OPTION_DURATION || o->type == OPTION_SIZE)
-		return unit_error(o, text, UNIT_MISSING, e);
-	return value_set(o, base, text, e);
-}
-
-static int read_decimal(const struct option *o, void *base, const config_setting_t *s, struct err *e)
-{
-	double value = is_integer(s) ? (double)config_setting_get_int64(s) : config_setting_get_float(s);
-	char text[32];
-
-	snprintf(text, sizeof(text), "%.15g", value);
-	return store_decimal(o, base, value, text, e);
-}
-
-int value_read(const struct option *o, void *base, const config_setting_t *s, struct err *e)
-{
-	int type = config_setting_type(s);
-	bool number = o->type == OPTION_INT || o->type == OPTION_PORT || o->type == OPTION_DURATION ||
-		      o->type == OPTION_SIZE;
-
-	if (o->type == OPTION_STRINGS)
-		return read_strings(o, base, s, e);
-	if (o->type == OPTION_DECIMAL && (is_integer(s) || type == CONFIG_TYPE_FLOAT))
-		return read_decimal(o, base, s, e);
-	if (number && is_integer(s))
-		return read_integer(o, base, s, e);
-	if (o->type == OPTION_BOOL && type == CONFIG_TYPE_BOOL)
-		return value_set(o, base, config_setting_get_bool(s) ? "true" : "false", e);
-	if (type == CONFIG_TYPE_STRING && o->type != OPTION_INT && o->type != OPTION_DECIMAL &&
-	    o->type != OPTION_BOOL)
-		return value_set(o, base, config_setting_get_string(s), e);
-	return wrong_type(o, s, e);
-}
-
-/* --- back to text -------------------------------------------------------------- */
-
-static bool strings_text(char *const *strings, struct buf *out)
-{
-	for (char *const *s = strings; s && *s; s++) {
-		buf_adds(out, s == strings ? "" : ", ");
-		buf_adds(out, *s);
-	}
-	return strings != NULL;
-}
-
-static void decimal_text(double value, struct buf *out)
-{
-	char text[40];
-	int digits = 1;
-
-	/* The fewest digits that read back as the same number. */
-	do
-		snprintf(text, sizeof(text), "%.*f", digits, value);
-	while (digits++ < 17 && (strtod(text, NULL) < value || strtod(text, NULL) > value));
-	buf_adds(out, text);
-}
-
-bool value_text(const struct option *o, const void *base, struct buf *out)
-{
-	const void *place = (const char *)base + o->offset;
-	char text[UNIT_TEXT_SIZE];
-
-	switch (o->type) {
-	case OPTION_STRING:
-	case OPTION_DATABASE:
-	case OPTION_PORT:
-		if (*(char *const *)place)
-			buf_adds(out, *(char *const *)place);
-		return *(char *const *)place != NULL;
-	case OPTION_STRINGS:
-		return strings_text(*(char **const *)place, out);
-	case OPTION_INT:
-		buf_addf(out, "%d", *(const int *)place);
-		break;
-	case OPTION_DECIMAL:
-		decimal_text(*(const double *)place, out);
-		break;
-	case OPTION_DURATION:
-		buf_adds(out, has_none(o) && !*(const int64_t *)place ? "none"
-			 : duration_format(*(const int64_t *)place, text));
-		break;
-	case OPTION_SIZE:
-		buf_adds(out, size_format(*(const int64_t *)place, text));
-		break;
-	case OPTION_BOOL:
-		buf_adds(out, *(const bool *)place ? "true" : "false");
-		break;
-	case OPTION_LEVEL:
-	case OPTION_FORMAT:
-		buf_adds(out, option_choices(o->type)[*(const unsigned *)place]);
-		break;
-	}
-	return true;
-}
-
-bool value_equal(const struct option *o, const void *a, const void *b)
-{
-	struct buf texts[2];
-	bool given[2], equal;
-
-	buf_init(&texts[0]);
-	buf_init(&texts[1]);
-	given[0] = value_text(o, a, &texts[0]);
-	given[1] = value_text(o, b, &texts[1]);
-	equal = given[0] == given[1] && !texts[0].failed && !texts[1].failed &&
-		strcmp(texts[0].data, texts[1].data) == 0;
-	buf_release(&texts[0]);
-	buf_release(&texts[1]);
-	return equal;
 }

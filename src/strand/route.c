@@ -86,7 +86,7 @@ static int resolve_all(struct route_table *t, const struct conf *conf, struct co
 		if (ret == STRAND_EINVAL)
 			log_event(LOG_LEVEL_ERROR, &(struct log_fields){ .route = t->routes[i].conf->tag,
 				  .source = t->routes[i].conf->source, .fold = LOG_FOLD_NEVER },
-				  "%s:%d: route \"%s\": %s", conf->file, t->routes[i].conf->line,
+				  "%s:%d: route \"%s\": %s", t->routes[i].conf->file, t->routes[i].conf->line,
 				  t->routes[i].conf->tag, one.text);
 		else if (ret) {
 			if (e)

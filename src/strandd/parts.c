@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/outage.h"
+#include "strandd/demand.h"
 #include "strandd/dump.h"
 
 int start_stop(struct service *s, struct err *e)
@@ -34,6 +35,8 @@ static int try_resolve(struct service *s, struct err *e)
 	if (ret)
 		return ret;
 	ret = route_table_resolve(&s->routes, s->conf, c, e);
+	if (!ret)
+		demand_check(s->conf, c);
 	conn_close(c);
 	return ret;
 }

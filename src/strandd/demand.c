@@ -1,0 +1,74 @@
+#include "strandd/demand.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#define ASK_MS 5000
+
+/* One row a limit: what it is called, how many it lets in, how many are in besides
+ * this session.  reserved_connections came with PostgreSQL 16. */
+static const char limits_sql[] =
+	"WITH me AS (SELECT oid, rolname, rolconnlimit, rolsuper FROM pg_catalog.pg_roles"
+	"            WHERE rolname = CURRENT_USER),"
+	" others AS (SELECT datid, usesysid FROM pg_catalog.pg_stat_activity"
+	"            WHERE backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid())"
+	" SELECT 'the server', pg_catalog.current_setting('max_connections')::int"
+	"   - CASE WHEN me.rolsuper THEN 0 ELSE"
+	"       pg_catalog.current_setting('superuser_reserved_connections')::int"
+	"       + coalesce(pg_catalog.current_setting('reserved_connections', true)::int, 0) END,"
+	"   (SELECT count(*) FROM others), 'max_connections less the reserved ones' FROM me"
+	" UNION ALL"
+	" SELECT pg_catalog.format('database \"%s\"', d.datname), d.datconnlimit,"
+	"   (SELECT count(*) FROM others o WHERE o.datid = d.oid), 'its CONNECTION LIMIT'"
+	"   FROM me, pg_catalog.pg_database d"
+	"  WHERE d.datname = pg_catalog.current_database() AND d.datconnlimit >= 0 AND NOT me.rolsuper"
+	" UNION ALL"
+	" SELECT pg_catalog.format('role \"%s\"', me.rolname), me.rolconnlimit,"
+	"   (SELECT count(*) FROM others o WHERE o.usesysid = me.oid), 'its CONNECTION LIMIT'"
+	"   FROM me WHERE me.rolconnlimit >= 0 AND NOT me.rolsuper";
+
+static int listeners(const struct conf *conf)
+{
+	return conf->notifications_enabled ? 1 : 0;
+}
+
+static int cleaners(const struct conf *conf)
+{
+	return conf->cleanup_enabled ? 1 : 0;
+}
+
+int demand_connections(const struct conf *conf)
+{
+	/* scanner and marker always */
+	return conf->workers_threads + 2 + listeners(conf) + cleaners(conf);
+}
+
+static void judge(int needed, const PGresult *res, int row)
+{
+	int limit = atoi(PQgetvalue(res, row, 1)), used = atoi(PQgetvalue(res, row, 2));
+
+	if (needed > limit - used)
+		log_warning("up to %d connections are needed, but %s lets in %d (%s) and %d are taken:"
+			    " lower workers.threads to %d or less, or raise the limit", needed,
+			    PQgetvalue(res, row, 0), limit, PQgetvalue(res, row, 3), used,
+			    limit - used > 5 ? limit - used - 4 : 1);
+}
+
+void demand_check(const struct conf *conf, struct conn *c)
+{
+	int needed = demand_connections(conf);
+	PGresult *res = NULL;
+	struct err e;
+
+	log_info("up to %d connections: %d workers, scanner, marker%s%s", needed, conf->workers_threads,
+		 listeners(conf) ? ", listener" : "", cleaners(conf) ? ", cleaner" : "");
+	if (conn_query(c, limits_sql, 0, NULL, clock_after_ms(ASK_MS), &res, &e)) {
+		log_debug("the server's limits on connections are not known: %s", e.text);
+		return;
+	}
+	for (int row = 0; row < PQntuples(res); row++)
+		judge(needed, res, row);
+	PQclear(res);
+}
