@@ -39,6 +39,7 @@ def write_config(path, db, **database):
     settings = {"host": db.cluster.dir, "port": int(db.cluster.settings.get("port", 5432)), "database": db.name,
                 "user": private.OWNER, **database}
     path.write_text(f"module_communication = {private.libconfig({'database': settings})};\n")
+    path.chmod(0o600)  # it may hold a password
     return str(path)
 
 

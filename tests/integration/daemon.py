@@ -116,6 +116,7 @@ class Daemon:
         with open(self.config, "w", encoding="utf-8") as f:
             for key, value in self.settings.items():
                 f.write(f"{key} = {libconfig(value)};\n")
+        os.chmod(self.config, 0o600)  # it may hold a password
 
     def start(self, ready=True):
         """Starts it, and waits until it says that it serves."""
