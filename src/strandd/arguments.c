@@ -39,11 +39,15 @@ static void add_set(struct arguments *a, struct argp_state *state, const char *s
 	sets[a->n_sets] = NULL;
 }
 
-/* The text stays for ever, as argv does. */
+/* The text stays for ever, as argv does.  Errors about the configuration are to have
+ * the format, too; a wrong one is among them. */
 static void add_log_format(struct arguments *a, struct argp_state *state, const char *format)
 {
+	enum log_format known;
 	char *set;
 
+	if (!log_format_parse(format, &known))
+		log_set_format(known);
 	if (asprintf(&set, "log.format=%s", format) < 0)
 		argp_failure(state, EXIT_FAULT, 0, "out of memory");
 	add_set(a, state, set);
@@ -153,6 +157,7 @@ int arguments_configure(const struct arguments *a, struct conf **ret_conf)
 		return ret == STRAND_ENOMEM ? EXIT_FAULT : EXIT_USAGE;
 	if (a->action == ACTION_SERVE) {
 		log_set_level(conf->log_level);
+		log_set_format(conf->log_format);
 		tell_left_out(conf);
 		*ret_conf = conf;
 		return EXIT_OK;

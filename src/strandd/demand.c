@@ -1,5 +1,6 @@
 #include "strandd/demand.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -45,15 +46,19 @@ int demand_connections(const struct conf *conf)
 	return conf->workers_threads + 2 + listeners(conf) + cleaners(conf);
 }
 
-static void judge(int needed, const PGresult *res, int row)
+static void judge(const struct conf *conf, const PGresult *res, int row)
 {
+	int needed = demand_connections(conf), others = needed - conf->workers_threads;
 	int limit = atoi(PQgetvalue(res, row, 1)), used = atoi(PQgetvalue(res, row, 2));
+	int workers = limit - used - others;
+	char remedy[80] = "raise the limit";
 
-	if (needed > limit - used)
-		log_warning("up to %d connections are needed, but %s lets in %d (%s) and %d are taken:"
-			    " lower workers.threads to %d or less, or raise the limit", needed,
-			    PQgetvalue(res, row, 0), limit, PQgetvalue(res, row, 3), used,
-			    limit - used > 5 ? limit - used - 4 : 1);
+	if (needed <= limit - used)
+		return;
+	if (workers > 0)
+		snprintf(remedy, sizeof(remedy), "lower workers.threads to %d, or raise the limit", workers);
+	log_warning("up to %d connections are needed, but %s lets in %d (%s) and %d are taken: %s", needed,
+		    PQgetvalue(res, row, 0), limit, PQgetvalue(res, row, 3), used, remedy);
 }
 
 void demand_check(const struct conf *conf, struct conn *c)
@@ -69,6 +74,6 @@ void demand_check(const struct conf *conf, struct conn *c)
 		return;
 	}
 	for (int row = 0; row < PQntuples(res); row++)
-		judge(needed, res, row);
+		judge(conf, res, row);
 	PQclear(res);
 }
