@@ -15,7 +15,7 @@ set -u -o pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 quick_lanes=(gcc integration clang thread address)
-full_lanes=(distcheck long thread-all address-all)
+full_lanes=(distcheck fuzz long thread-all address-all)
 
 passed=0
 failed=0
@@ -33,6 +33,7 @@ usage: scripts/check.sh [--full] [LANE...]
   address      AddressSanitizer and UndefinedBehaviorSanitizer: the same
 with --full also
   distcheck    make distcheck
+  fuzz         each fuzzer of tests/fuzz for a minute (\$STRANDD_FUZZ_SECONDS), from its corpus
   long         integration tests marked long
   thread-all   all integration tests but the long ones with ThreadSanitizer
   address-all  the same with the other two
@@ -222,6 +223,25 @@ lane_distcheck()
 		tail -n 40 "$log"
 		fault "make distcheck"
 	fi
+}
+
+lane_fuzz()
+{
+	local target dir=$build_root/fuzz seconds=${STRANDD_FUZZ_SECONDS:-60}
+
+	build fuzz CC=clang --enable-werror --enable-fuzzers || return
+	for target in conf tags; do
+		mkdir -p "$dir/found/$target"
+		if "$dir/tests/fuzz/fuzz_$target" -max_total_time="$seconds" -max_len=4096 -timeout=10 -print_final_stats=1 \
+			-artifact_prefix="$dir/found/$target-" "$dir/found/$target" \
+			"$source_root/tests/fuzz/corpus/$target" >"$dir/fuzz_$target.log" 2>&1; then
+			say "fuzz_$target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$dir/fuzz_$target.log") inputs in $seconds s"
+			passed=$((passed + 1))
+		else
+			tail -n 40 "$dir/fuzz_$target.log"
+			fault "fuzz_$target; what broke it is in $dir/found"
+		fi
+	done
 }
 
 lane_long()

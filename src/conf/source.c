@@ -7,28 +7,36 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The end of a comment or string that starts at `p`, or NULL if none does.
- * Counts the lines inside. */
-static const char *skip_opaque(const char *p, int *line)
+static const char *string_end(const char *p)
+{
+	for (p++; *p && *p != '"'; p++)
+		p += *p == '\\' && p[1];
+	return *p ? p + 1 : NULL;
+}
+
+static const char *comment_end(const char *p)
+{
+	const char *end = strstr(p + 2, "*/");
+
+	return end ? end + 2 : NULL;
+}
+
+/* The end of a comment or string that starts at `p`, or `p` if none does.  NULL, and
+ * reported: it has no end; libconfig would take the rest of the file for it, and say
+ * nothing of a comment.  Counts the lines inside. */
+static const char *skip_opaque(struct reading *r, const char *p, int *line)
 {
 	const char *end;
 
 	if (*p == '#' || (p[0] == '/' && p[1] == '/'))
 		return p + strcspn(p, "\n");
-	if (p[0] == '/' && p[1] == '*') {
-		end = strstr(p + 2, "*/");
-		end = end ? end + 2 : p + strlen(p);
-	} else if (*p == '"') {
-		for (end = p + 1; *end && *end != '"'; end++) {
-			if (*end == '\\' && end[1])
-				end++;
-		}
-		if (*end)
-			end++;
-	} else {
-		return NULL;
-	}
-	for (; p < end; p++)
+	if (*p != '"' && !(p[0] == '/' && p[1] == '*'))
+		return p;
+	end = *p == '"' ? string_end(p) : comment_end(p);
+	if (!end)
+		report_error(r->reports, &(struct place){ r->file, *line }, "the %s that begins here has no end",
+			     *p == '"' ? "string" : "comment");
+	for (; end && p < end; p++)
 		*line += *p == '\n';
 	return end;
 }
@@ -91,19 +99,21 @@ bool source_check(const char *text, struct reading *r)
 	int line = 1;
 
 	while (*p) {
-		const char *end = skip_opaque(p, &line);
+		const char *end = skip_opaque(r, p, &line);
 
 		if (!end)
+			return false;
+		if (end == p)
 			end = skip_word(r, p, line);
-		if (end) {
-			p = end;
-		} else if (strncmp(p, "@include", 8) == 0) {
+		if (strncmp(p, "@include", 8) == 0) {
 			report_error(r->reports, &(struct place){ r->file, line },
 				     "@include is refused: more files belong in conf.d beside the first one");
 			return false;
-		} else {
-			line += *p++ == '\n';
 		}
+		if (end)
+			p = end;
+		else
+			line += *p++ == '\n';
 	}
 	return true;
 }

@@ -141,6 +141,8 @@ static int take_tags(struct row *r, const struct target *t, struct json_object *
 
 		if (!json_object_is_type(tag, json_type_string))
 			ret = err_set(e, STRAND_EINVAL, "tag %zu in \"tags\" is not a string", i + 1);
+		else if (strlen(json_object_get_string(tag)) != (size_t)json_object_get_string_len(tag))
+			ret = err_set(e, STRAND_EINVAL, "tag %zu in \"tags\" holds a NUL", i + 1);
 		else
 			tags_add(all, json_object_get_string(tag));
 	}

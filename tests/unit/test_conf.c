@@ -176,6 +176,8 @@ static const struct bad {
 	{ "a\n\n=\n", 4, "syntax error here or before" },
 	{ "workers: { threads = 4; };\nworkers: { batch = 4; };", 2, "duplicate setting name" },
 	{ "\n@include \"other.conf\"\n", 2, "@include is refused" },
+	{ "\nlog: { level = \"info; };\n\n", 2, "the string that begins here has no end" },
+	{ "log: { };\n/* more\nqueue: { limit = 5; };", 2, "the comment that begins here has no end" },
 	/* unknown names */
 	{ "worker: { threads = 4; };", 1, "unknown setting \"worker\"; did you mean \"workers\"?" },
 	{ "workers: {\n\n thraeds = 4; };", 3, "unknown setting \"workers.thraeds\"; did you mean \"workers.threads\"?" },
