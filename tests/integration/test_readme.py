@@ -16,11 +16,15 @@ def settings(text):
 
 def commands_of(blocks):
     """One shell script of all: SQL goes to psql, settings to the file, where they
-    take the place of those with the same name."""
+    take the place of those with the same name; a block that begins with a file of
+    conf.d goes there, beside it."""
     conf, script = {}, []
     for language, text in blocks:
         if language == "sql":
             script.append(f"psql -q -v ON_ERROR_STOP=1 trading <<'END'\n{text}END\n")
+        elif language == "conf" and text.startswith("# conf.d/"):
+            name = text.split("\n")[0].removeprefix("# ")
+            script.append(f"mkdir -p conf.d; cat >{name} <<'END'\n{text}END\n")
         elif language == "conf":
             conf.update(settings(text))
             script.append("cat >/etc/strandd.conf <<'END'\n" + "\n".join(conf.values()) + "\nEND\n")
