@@ -99,20 +99,29 @@ void arguments_release(struct arguments *a)
 }
 
 /* Somebody who only asks gets plain lines, a service the log's. */
+static void tell_line(const struct arguments *a, bool warning, const char *text)
+{
+	if (a->action != ACTION_SERVE)
+		fprintf(stderr, "%s\n", text);
+	else if (warning)
+		log_warning("%s", text);
+	else
+		log_error("%s", text);
+}
+
 static void tell(const struct arguments *a, const struct reports *reports)
 {
-	for (size_t i = 0; i < reports->n; i++) {
-		const struct report *report = &reports->list[i];
+	char more[64];
+	size_t told = 0;
 
-		if (a->action != ACTION_SERVE)
-			fprintf(stderr, "%s\n", report->text);
-		else if (report->warning)
-			log_warning("%s", report->text);
-		else
-			log_error("%s", report->text);
+	for (size_t i = 0; i < reports->n; i++) {
+		tell_line(a, reports->list[i].warning, reports->list[i].text);
+		told += !reports->list[i].warning;
 	}
-	if (reports->n_errors > reports->n)
-		fprintf(stderr, "%s: and %zu errors more\n", a->file, reports->n_errors - reports->n);
+	if (reports->n_errors > told) {
+		snprintf(more, sizeof(more), "and %zu errors more", reports->n_errors - told);
+		tell_line(a, false, more);
+	}
 }
 
 static int print(const struct conf *conf)
@@ -129,6 +138,10 @@ static int print(const struct conf *conf)
 
 static int good(const struct conf *conf)
 {
+	if (!conf->n_routes) {
+		fprintf(stderr, "%s: no routes: there is nothing to serve\n", conf->file);
+		return EXIT_USAGE;
+	}
 	printf("%s: good: %zu routes of %zu, %zu modules, %d workers\n", conf->file, conf->n_routes,
 	       conf->n_routes + conf->n_left_out, conf->n_modules, conf->workers_threads);
 	return fflush(stdout) == 0 ? EXIT_OK : EXIT_FAULT;

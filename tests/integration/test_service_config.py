@@ -35,6 +35,13 @@ def test_check_says_one_line_when_all_is_well(place):
     assert done.stdout == f"{place}/strandd.conf: good: 1 routes of 1, 3 modules, 4 workers\n"
 
 
+def test_nothing_to_serve_is_an_error_of_the_check_too(place):
+    (place / "strandd.conf").write_text("")
+    done = run(place, "--check-config")
+    assert done.returncode == 2 and "no routes: there is nothing to serve" in done.stderr
+    assert run(place, "--print-config").returncode == 0
+
+
 def test_check_tells_all_errors_of_all_places(place):
     (place / "conf.d" / "10-a.conf").write_text('workers: {\n  thread = 4;\n  batch = 0;\n};\nscan: { interval = 5; };\n')
     (place / "conf.d" / "20-b.conf").write_text(
