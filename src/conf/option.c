@@ -36,7 +36,7 @@ static const struct option options[] = {
 	  .help = "Role to connect as; an ordinary one, see strandctl init." },
 	{ DATABASE("password"), STRING(4096), .example = "secure_password", AT(db_password), .secret = true,
 	  .help = "Password; better in ~/.pgpass, a service file or a password_file." },
-	{ DATABASE("password_file"), STRING(4096), .example = "/etc/strandd.password", AT(db_password_file),
+	{ DATABASE("password_file"), STRING(4096), .example = "/etc/strandd/password", AT(db_password_file),
 	  .help = "File that holds the password alone, readable for strandd's user only." },
 	{ DATABASE("service"), STRING(4096), .example = "trading", AT(db_service),
 	  .help = "Service in libpq's service file, which then says all of the above." },
