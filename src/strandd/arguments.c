@@ -39,16 +39,19 @@ static void add_set(struct arguments *a, struct argp_state *state, const char *s
 	sets[a->n_sets] = NULL;
 }
 
-/* The text stays for ever, as argv does.  Errors about the configuration are to have
- * the format, too; a wrong one is among them. */
-static void add_log_format(struct arguments *a, struct argp_state *state, const char *format)
+/* In force at once: errors about the configuration are to have the format, too.  The
+ * text stays for ever, as argv does. */
+static void add_log_format(struct arguments *a, struct argp_state *state, const char *text)
 {
-	enum log_format known;
+	enum log_format format;
 	char *set;
 
-	if (!log_format_parse(format, &known))
-		log_set_format(known);
-	if (asprintf(&set, "log.format=%s", format) < 0)
+	if (log_format_parse(text, &format)) {
+		argp_error(state, "no log format \"%s\": say auto, text, journal or json", text);
+		return;
+	}
+	log_set_format(format);
+	if (asprintf(&set, "log.format=%s", text) < 0)
 		argp_failure(state, EXIT_FAULT, 0, "out of memory");
 	add_set(a, state, set);
 }

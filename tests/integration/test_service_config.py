@@ -73,8 +73,8 @@ def test_errors_of_a_start_have_the_format_that_is_asked_for(place):
     done = run(place, "--log-format=json", "--set", "workers.threads=0")
     assert done.returncode == 2
     assert "workers.threads = 0 is out of bounds" in json.dumps(json.loads(done.stderr))
-    done = run(place, "--check-config", "--log-format=xml")
-    assert done.returncode == 2 and "log.format must be one of" in done.stderr
+    done = run(place, "--check-config", "--set", "log.format=xml")
+    assert done.returncode == 2 and "--set: log.format must be one of" in done.stderr
 
 
 def test_print_tells_values_and_origins_and_reads_back(place):
