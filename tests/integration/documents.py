@@ -96,7 +96,7 @@ class Reader:
 
     def here(self, text):
         """The text with the machine's places replaced by ours."""
-        return text.replace("/etc/strandd.conf", f"{self.dir}/strandd.conf").replace("/run/strandd/", f"{self.dir}/")
+        return text.replace("/etc/strandd/strandd.conf", f"{self.dir}/strandd.conf").replace("/run/strandd/", f"{self.dir}/")
 
     def run(self, commands, timeout=300):
         """Runs shell commands; returns what they said on standard output."""

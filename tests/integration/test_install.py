@@ -31,22 +31,24 @@ def test_install_and_uninstall(build, prefix, tmp_path):
     make(build, "install", tmp_path)
     found = files(tmp_path)
     sql = {f"{prefix}/share/strandd/sql/{name}" for name in os.listdir(private.REPO / "sql")}
-    assert {f"{prefix}/bin/strandd", f"{prefix}/bin/strandctl", f"{prefix}/etc/strandd.conf",
+    assert {f"{prefix}/bin/strandd", f"{prefix}/bin/strandctl", f"{prefix}/etc/strandd/strandd.conf",
             f"{prefix}/share/doc/strandd/README.md"} | sql <= found
     assert not any(name.endswith((".a", ".o")) or "test_" in name for name in found)
 
-    sample = tmp_path / prefix / "etc" / "strandd.conf"
+    directory = tmp_path / prefix / "etc" / "strandd"
+    sample = directory / "strandd.conf"
+    assert (directory / "conf.d").is_dir()
     assert sample.read_bytes() == (private.REPO / "conf" / "strandd.conf").read_bytes()
     sample.write_text("# mine\n")
     make(build, "install", tmp_path)
     assert sample.read_text() == "# mine\n"
     make(build, "uninstall", tmp_path)
-    assert files(tmp_path) == {f"{prefix}/etc/strandd.conf"}
+    assert files(tmp_path) == {f"{prefix}/etc/strandd/strandd.conf"}
 
     sample.unlink()
     make(build, "install", tmp_path)
     make(build, "uninstall", tmp_path)
-    assert files(tmp_path) == set()
+    assert files(tmp_path) == set() and not directory.exists()
 
 
 def test_the_tarball_has_all_of_bench():

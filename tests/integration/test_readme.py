@@ -27,7 +27,7 @@ def commands_of(blocks):
             script.append(f"mkdir -p conf.d; cat >{name} <<'END'\n{text}END\n")
         elif language == "conf":
             conf.update(settings(text))
-            script.append("cat >/etc/strandd.conf <<'END'\n" + "\n".join(conf.values()) + "\nEND\n")
+            script.append("cat >/etc/strandd/strandd.conf <<'END'\n" + "\n".join(conf.values()) + "\nEND\n")
         else:
             assert language == "sh", f"what is this block?\n{text}"
             script.append(text)
