@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# What scripts/check.sh and scripts/demo.sh share: packages, builds, and private
-# PostgreSQL clusters.  Sourced, never run:
+# What scripts/check.sh, scripts/demo.sh and packaging/build-*.sh share: packages,
+# builds, and private PostgreSQL clusters.  Sourced, never run:
 #
 #     . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 #
@@ -22,6 +22,12 @@ server_packages=(postgresql-15 postgresql-client-15)
 # shellcheck disable=SC2034
 test_packages=(python3 python3-psycopg2 python3-pytest python3-pytest-xdist
 	python3-pytest-timeout clang curl)
+# shellcheck disable=SC2034
+deb_packages=(debhelper dpkg-dev)
+# shellcheck disable=SC2034
+rpm_packages=(rpm)
+# shellcheck disable=SC2034
+package_packages=("${deb_packages[@]}" "${rpm_packages[@]}" lintian systemd)
 
 say()
 {
@@ -155,11 +161,12 @@ in_build_tmp()
 	return $r
 }
 
-# Copies the sources to build_root/source and makes configure there, so that the
-# checkout stays as it is, and may be read-only or configured in place.
-stage_source()
+# copy_source DIR [tar option...]: copies the sources, without anything that was
+# built in place, to DIR, which is made if it is missing.
+copy_source()
 {
-	local stage=$build_root/source
+	local stage=$1
+	shift
 
 	mkdir -p "$stage"
 	tar -C "$source_root" -cf - --exclude-vcs --exclude=./build --exclude='*.o' --exclude='*.a' \
@@ -167,8 +174,17 @@ stage_source()
 		--exclude=./Makefile --exclude=./Makefile.in --exclude=./configure \
 		--exclude=./aclocal.m4 --exclude=./build-aux --exclude=./autom4te.cache \
 		--exclude=./config.status --exclude=./config.log --exclude=sql_embed.c \
-		--exclude=./strandd --exclude=./strandctl . | tar -C "$stage" -xf - ||
+		--exclude=./strandd --exclude=./strandctl "$@" . | tar -C "$stage" -xf - ||
 		die "cannot copy the sources to $stage"
+}
+
+# Copies the sources to build_root/source and makes configure there, so that the
+# checkout stays as it is, and may be read-only or configured in place.
+stage_source()
+{
+	local stage=$build_root/source
+
+	copy_source "$stage"
 	if [ "$stage/configure.ac" -nt "$stage/configure" ] ||
 	   [ "$stage/Makefile.am" -nt "$stage/Makefile.in" ]; then
 		(cd "$stage" && in_build_tmp autoreconf -fi) >"$build_root/autoreconf.log" 2>&1 ||
