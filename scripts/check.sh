@@ -14,7 +14,7 @@ set -u -o pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-quick_lanes=(gcc integration clang thread address)
+quick_lanes=(gcc integration clang thread address package)
 full_lanes=(distcheck fuzz long thread-all address-all)
 
 passed=0
@@ -31,6 +31,7 @@ usage: scripts/check.sh [--full] [LANE...]
   clang        build with clang, unit tests
   thread       ThreadSanitizer: unit tests, integration tests marked sanitize
   address      AddressSanitizer and UndefinedBehaviorSanitizer: the same
+  package      builds the .deb and the .rpm, installs and removes them in a chroot
 with --full also
   distcheck    make distcheck
   fuzz         each fuzzer of tests/fuzz for a minute (\$STRANDD_FUZZ_SECONDS), from its corpus
@@ -126,22 +127,30 @@ unit_tests()
 	count_unit "$dir"
 }
 
-# integration_tests NAME MARKS TIMEOUT PREFIX...: the prefix runs pytest.
-integration_tests()
+# run_pytest DIR TIMEOUT MARKS TESTS PREFIX...: runs the tests of a folder, with
+# its files in DIR; the prefix runs pytest.
+run_pytest()
 {
-	local dir=$build_root/$1 marks=$2 timeout=$3 log status
-	shift 3
-	log=$dir/pytest.log
+	local dir=$1 timeout=$2 marks=$3 tests=$4 log=$1/pytest.log status
+	shift 4
 	(
 		cd "$source_root" || exit
-		export STRANDD_BUILD=$dir PYTHONDONTWRITEBYTECODE=1
+		export PYTHONDONTWRITEBYTECODE=1
 		exec "$@" "$python" -m pytest -n 2 -q -ra -p no:cacheprovider --rootdir . \
-			--basetemp "$dir/pytest" --timeout "$timeout" -m "$marks" tests/integration
+			--basetemp "$dir/pytest" --timeout "$timeout" -m "$marks" "$tests"
 	) >"$log" 2>&1 </dev/null
 	status=$?
 	rm -rf "$dir/pytest"
 	grep '^SKIPPED' "$log"
 	count_pytest "$log" $status
+}
+
+# integration_tests NAME MARKS TIMEOUT PREFIX...: those of one build.
+integration_tests()
+{
+	local dir=$build_root/$1 marks=$2 timeout=$3
+	shift 3
+	run_pytest "$dir" "$timeout" "$marks" tests/integration env "STRANDD_BUILD=$dir" "$@"
 }
 
 # Prefixes of what the sanitizer lanes run.  Stack use after return is not looked
@@ -209,6 +218,17 @@ lane_address()
 	build_address || return
 	unit_tests address "${address_options[@]}"
 	integration_tests address 'sanitize and not long' 300 "${address_options[@]}"
+}
+
+lane_package()
+{
+	local dir=$build_root/packages kind
+
+	rm -rf "$dir"
+	for kind in deb rpm; do
+		"$source_root/packaging/build-$kind.sh" --no-check "$dir" || { fault "the .$kind"; return; }
+	done
+	run_pytest "$dir" 180 '' tests/package env "STRANDD_PACKAGES=$dir"
 }
 
 lane_distcheck()
@@ -315,6 +335,7 @@ main()
 	plain_path STRANDD_BUILD_ROOT "$build_root"
 	mkdir -p "$build_root"
 	need_packages "${build_packages[@]}" "${server_packages[@]}" "${test_packages[@]}"
+	[[ " ${lanes[*]} " != *" package "* ]] || need_packages "${package_packages[@]}"
 	# A process group of their own: a signal finds this shell waiting, not in
 	# the middle of a command, and it then ends them all.
 	set -m
