@@ -1,5 +1,6 @@
 """What both packages put into a system, and how to see whether it is so."""
 
+import os
 import shutil
 import subprocess
 
@@ -53,6 +54,25 @@ def check_unit(root):
         said = [line for line in done.stderr.splitlines() if "strandd" in line]
         assert (done.returncode, said) == (0, []), done.stderr
     assert not any(path.startswith("/etc/systemd/") and "strandd" in path for path in root.entries())
+
+
+def watch_manager(root, *programs):
+    """Makes the system look as if systemd ran it.  Returns a function: what was asked
+    of it about the service since the last call."""
+    log = root.path("/tmp/asked")
+    os.makedirs(root.path("/run/systemd/system"))
+    for program in programs:
+        with open(root.path(f"/usr/bin/{program}"), "w", encoding="ascii") as f:
+            f.write('#!/bin/sh\necho "$*" >>/tmp/asked\n')
+
+    def asked():
+        if not os.path.exists(log):
+            return []
+        with open(log, encoding="ascii") as f:
+            lines = [line.strip() for line in f if "strandd" in line]
+        os.unlink(log)
+        return lines
+    return asked
 
 
 def edit(root, text):

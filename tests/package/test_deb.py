@@ -83,6 +83,18 @@ def test_an_upgrade_keeps_what_the_operator_did(system, root):
     assert found[CONF + ".dpkg-dist"].startswith("0640 root ")
 
 
+def test_what_is_asked_of_systemd(system, root):
+    """It is started by its operator only, restarted if it runs, and stopped."""
+    asked = installed.watch_manager(root, "deb-systemd-invoke", "systemctl")
+    system.install()
+    assert asked() == []
+    make_newer(root)
+    system.install("/tmp/newer.deb")
+    assert asked() == ["try-restart strandd.service"]
+    system.dpkg("-r", "strandd")
+    assert asked() == ["stop strandd.service"]
+
+
 def test_an_upgrade_of_what_nobody_touched(system, root):
     system.install()
     make_newer(root)

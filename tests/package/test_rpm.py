@@ -41,6 +41,16 @@ def test_installed_again_and_removed(root, run, rpm):
     assert not any("strandd" in path for path in root.entries())
 
 
+def test_what_is_asked_of_systemd(root, run, rpm):
+    asked = installed.watch_manager(root, "systemctl")
+    run("-i", "--nodeps", rpm)
+    assert asked() == ["--no-reload preset strandd.service"]
+    run("-U", "--nodeps", "--force", rpm)
+    assert asked() == ["try-restart strandd.service"]
+    run("-e", "strandd")
+    assert asked() == ["--no-reload disable --now strandd.service"]
+
+
 def test_removing_keeps_what_is_the_operators(root, run, rpm):
     run("-i", "--nodeps", rpm)
     installed.edit(root, "# mine\n")
