@@ -228,7 +228,7 @@ lane_package()
 	for kind in deb rpm; do
 		"$source_root/packaging/build-$kind.sh" --no-check "$dir" || { fault "the .$kind"; return; }
 	done
-	run_pytest "$dir" 180 '' tests/package env "STRANDD_PACKAGES=$dir"
+	run_pytest "$dir" 600 '' tests/package env "STRANDD_PACKAGES=$dir"
 }
 
 lane_distcheck()
