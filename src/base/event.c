@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/beat.h"
 #include "base/clock.h"
 
 int event_init(struct event *e)
@@ -50,9 +51,8 @@ int event_wait(struct event *e, int64_t deadline)
 	int n;
 
 	for (;;) {
-		int left = clock_left_ms(deadline);
-
-		n = poll(&p, 1, left);
+		n = poll(&p, 1, beat_left_ms(deadline));
+		beat_now();
 		if (n > 0)
 			return 0;
 		if (n == 0 && clock_left_ms(deadline) == 0)

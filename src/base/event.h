@@ -17,7 +17,8 @@ void event_release(struct event *e);
 void event_signal(struct event *e);
 void event_clear(struct event *e);
 
-/* Waits until signalled or `deadline`; 0, STRAND_ETIMEOUT.  Does not clear. */
+/* Waits until signalled or `deadline`, with signs of life (base/beat.h); 0,
+ * STRAND_ETIMEOUT.  Does not clear. */
 int event_wait(struct event *e, int64_t deadline);
 
 #endif

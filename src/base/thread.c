@@ -7,6 +7,7 @@
 #include <urcu.h>
 
 #include "base/activity.h"
+#include "base/beat.h"
 
 static _Thread_local char own_name[16];
 
@@ -18,7 +19,9 @@ static void *thread_main(void *arg)
 	pthread_setname_np(pthread_self(), own_name);
 	rcu_register_thread();
 	activity_begin(own_name);
+	beat_register(own_name);
 	t->fn(t->arg);
+	beat_unregister();
 	activity_end();
 	rcu_unregister_thread();
 	return NULL;

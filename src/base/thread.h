@@ -2,6 +2,7 @@
  *
  * The new thread has all signals blocked, bears its name (15 bytes, shown by
  * ps -L and gdb), and is a registered liburcu reader for its whole life.
+ * Whether it still renews its waits is watched: see base/beat.h.
  * thread_start and thread_join are called by the owner of the struct.
  */
 #ifndef STRANDD_BASE_THREAD_H

@@ -1,7 +1,8 @@
 /* One connection to PostgreSQL on which nothing blocks for ever.
  *
  * Every wait is a poll(2) with a deadline (clock_now() based) and a stop
- * descriptor; only the resolution of a host name is the C library's business.
+ * descriptor, cut into slices with a sign of life after each (base/beat.h); only
+ * the resolution of a host name is the C library's business.
  * A `struct conn` belongs to one thread at a time.  After STRAND_ECONN,
  * STRAND_ETIMEOUT or STRAND_ESTOPPED the connection is broken: the only calls
  * left are conn_kill and conn_close.  STRAND_ESQL leaves it usable.

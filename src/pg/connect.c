@@ -4,13 +4,16 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/beat.h"
 #include "base/clock.h"
+#include "base/failpoint.h"
 
 /* One server of libpq's lists; NULL is libpq's own default. */
 struct host {
 	const char *host, *hostaddr, *port;
 };
 
+/* libpq looks host names up by itself, here and in PQconnectPoll, and that blocks. */
 static PGconn *start_connection(const struct conn_target *t, const struct host *h)
 {
 	/* What comes later in the list counts, also more than what dbname says. */
@@ -24,7 +27,13 @@ static PGconn *start_connection(const struct conn_target *t, const struct host *
 				 /* a standby's snapshots do not tell who may still commit */
 				 "primary", h->host, h->hostaddr, h->port, NULL };
 
-	return PQconnectStartParams(keys, values, 1);
+	PGconn *pg;
+
+	beat_allow_ms(BEAT_RESOLVE_MS);
+	(void)FAILPOINT("connect.resolve");
+	pg = PQconnectStartParams(keys, values, 1);
+	beat_now();
+	return pg;
 }
 
 /* On failure *ret_why is a text of libpq's or a literal. */
@@ -42,7 +51,9 @@ static int finish_connection(struct conn *c, int64_t deadline, const char **ret_
 			*ret_why = ret == STRAND_ETIMEOUT ? "no answer within the connect timeout" : "told to stop";
 			return ret;
 		}
+		beat_allow_ms(BEAT_RESOLVE_MS);
 		status = PQconnectPoll(c->pg);
+		beat_now();
 	}
 	return 0;
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/beat.h"
 #include "base/clock.h"
 
 int wait_socket(struct conn *c, short events, int64_t deadline)
@@ -15,8 +16,9 @@ int wait_socket(struct conn *c, short events, int64_t deadline)
 	};
 
 	for (;;) {
-		int n = poll(fds, 2, clock_left_ms(deadline));
+		int n = poll(fds, 2, beat_left_ms(deadline));
 
+		beat_now();
 		c->used_at = clock_now();
 		if (n > 0 && fds[0].revents)
 			return 0;

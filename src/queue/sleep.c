@@ -2,6 +2,7 @@
 
 #include <poll.h>
 
+#include "base/beat.h"
 #include "base/clock.h"
 
 int sleep_on(const struct event *e, int64_t deadline, int stop_fd)
@@ -13,8 +14,9 @@ int sleep_on(const struct event *e, int64_t deadline, int stop_fd)
 
 	for (;;) {
 		int left = clock_left_ms(deadline);
-		int n = poll(fds, 2, left);
+		int n = poll(fds, 2, beat_left_ms(deadline));
 
+		beat_now();
 		if (n > 0 && fds[1].revents)
 			return STRAND_ESTOPPED;
 		if (n > 0)

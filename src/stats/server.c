@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/beat.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/event.h"
@@ -170,6 +171,12 @@ static int http_wait_ms(struct MHD_Daemon *http, int wait)
 	return wait;
 }
 
+/* `wait` in milliseconds, -1 for ever; at most until the next sign of life is due. */
+static int slice(int wait)
+{
+	return beat_left_ms(wait < 0 ? INT64_MAX : clock_after_ms(wait));
+}
+
 static void serve(void *arg)
 {
 	struct stats_server *s = arg;
@@ -187,8 +194,9 @@ static void serve(void *arg)
 		if (s->closed)
 			wait = 0;
 		s->closed = false;
-		if (poll(fds, 2, wait) > 0 && fds[0].revents)
+		if (poll(fds, 2, slice(wait)) > 0 && fds[0].revents)
 			return;
+		beat_now();
 		MHD_run(s->http);
 	}
 }
