@@ -6,6 +6,7 @@
 #include "base/activity.h"
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "base/outage.h"
 
@@ -77,6 +78,7 @@ static void drain(struct listener *l, struct conn *c)
 	PGnotify *notify;
 
 	while ((notify = PQnotifies(conn_pg(c)))) {
+		(void)FAILPOINT("listener.notified");
 		dispatch(l, notify);
 		PQfreemem(notify);
 	}
@@ -114,6 +116,7 @@ static int connect_and_serve(struct listener *l, struct outage *outage, struct e
 	if (!ret) {
 		log_info("listening on %zu channels", l->channels.n);
 		outage_over(outage, "connected again");
+		progress_trouble(x->progress, PROGRESS_LISTENER, NULL);
 		scanner_listening(l->scanner);
 		ret = serve(l, c, e);
 	}
@@ -134,6 +137,7 @@ void listener_run(void *arg)
 			break;
 		count(x, METRIC_RECONNECTS, METRIC_NO_ROUTE, 1);
 		activity_set("waiting to connect again");
+		progress_trouble(x->progress, PROGRESS_LISTENER, e.text);
 		(void)event_wait(&x->stop->drain,
 				 clock_after_ms(outage_failed(&outage, &e, "trying again")));
 	}

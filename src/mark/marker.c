@@ -1,12 +1,12 @@
 #include "mark/marker.h"
 
-#include <poll.h>
 #include <stdlib.h>
 
 #include "base/activity.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "mark/mark.h"
+#include "queue/sleep.h"
 
 #define ALL_MS 60000		/* what other instances left behind is looked for this often */
 #define AGAIN_MS 200		/* what could not be had is tried again after this */
@@ -92,13 +92,8 @@ static int round_of_routes(struct marker *m, bool *ret_left, struct err *e)
 
 static void rest(struct marker *m, int64_t until)
 {
-	struct pollfd fds[] = {
-		{ .fd = m->event.fd, .events = POLLIN },
-		{ .fd = m->context->stop->drain.fd, .events = POLLIN },
-	};
-
 	activity_set("resting");
-	(void)!poll(fds, 2, clock_left_ms(until));
+	(void)!sleep_on(&m->event, until, m->context->stop->drain.fd);
 	event_clear(&m->event);
 }
 

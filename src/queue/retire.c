@@ -19,6 +19,13 @@ static void free_retired(struct rcu_head *head)
 	atomic_fetch_sub_explicit(&pending, size, memory_order_relaxed);
 }
 
+void retire_start(void)
+{
+	HANDOVER_OPAQUE_BEGIN();
+	(void)get_default_call_rcu_data();
+	HANDOVER_OPAQUE_END();
+}
+
 void retire(struct rcu_head *head)
 {
 	size_t size = malloc_usable_size(head);

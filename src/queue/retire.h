@@ -16,6 +16,10 @@
 
 #define RETIRE_MAX_BYTES ((size_t)4 << 20)
 
+/* Starts the thread that frees, which else would bear the name of the thread that
+ * retires first.  The main thread, before others start. */
+void retire_start(void);
+
 /* Takes a block from malloc, of which `head` is the first member and which no
  * new reader can find, and frees it after a grace period. */
 void retire(struct rcu_head *head);

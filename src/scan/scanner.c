@@ -1,12 +1,12 @@
 #include "scan/scanner.h"
 
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/activity.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "queue/sleep.h"
 #include "scan/due.h"
 #include "scan/pass.h"
 
@@ -213,14 +213,21 @@ static void last_positions(struct scanner *s)
 /* Waits for a mark, the next pass by interval, or the drain. */
 static void rest(struct scanner *s, int64_t until)
 {
-	struct pollfd fds[] = {
-		{ .fd = s->event.fd, .events = POLLIN },
-		{ .fd = s->context->stop->drain.fd, .events = POLLIN },
-	};
-
 	activity_set("resting");
-	(void)!poll(fds, 2, clock_left_ms(until));
+	(void)!sleep_on(&s->event, until, s->context->stop->drain.fd);
 	event_clear(&s->event);
+}
+
+/* After a round: a route whose table cannot be read is not waited for. */
+static void tell_progress(struct scanner *s)
+{
+	struct progress *p = s->context->progress;
+
+	progress_trouble(p, PROGRESS_SCANNER, NULL);
+	for (size_t i = 0; i < s->context->routes->n && !progress_is_caught_up(p); i++)
+		if (!s->routes[i].seen && !s->routes[i].trouble.failures)
+			return;
+	progress_caught_up(p);
 }
 
 void scanner_run(void *arg)
@@ -239,9 +246,12 @@ void scanner_run(void *arg)
 			continue;
 		}
 		ret = s->conn ? 0 : connect_scanner(s, &e);
-		if (!ret)
-			ret = round_of_routes(s, &e);
 		if (!ret) {
+			progress_scanning(x->progress);
+			ret = round_of_routes(s, &e);
+		}
+		if (!ret) {
+			tell_progress(s);
 			outage_over(&outage, "connected again");
 			rest(s, next_due(s));
 			continue;
@@ -251,6 +261,7 @@ void scanner_run(void *arg)
 		disconnect(s);
 		count(x, METRIC_RECONNECTS, METRIC_NO_ROUTE, 1);
 		activity_set("waiting to connect again");
+		progress_trouble(x->progress, PROGRESS_SCANNER, e.text);
 		(void)event_wait(&x->stop->drain,
 				 clock_after_ms(outage_failed(&outage, &e, "trying again")));
 	}

@@ -38,6 +38,8 @@ static const struct metric_row {
 	[METRIC_SCAN_ROWS] = { "scan_rows", true, "Rows read by passes of the scanner." },
 	[METRIC_SCAN_FOUND] = { "scan_found", true, "Hints found by passes of the scanner." },
 	[METRIC_RECONNECTS] = { "reconnects", false, "Connections that had to be opened again." },
+	[METRIC_RELOADS] = { "reloads", false, "Configurations taken over on SIGHUP." },
+	[METRIC_RELOADS_REFUSED] = { "reloads_refused", false, "Configurations refused on SIGHUP." },
 };
 
 struct gauge {
@@ -48,24 +50,36 @@ struct gauge {
 	void *arg;
 };
 
-/* The numbers of one thread.  `owner` is the address of a variable of that
- * thread: a later thread that gets the same address carries on its block, so
- * threads that come and go do not pile blocks up. */
+/* The numbers of some slots of one thread; allocated when the first is counted. */
+#define CHUNK_SLOTS 16u
+#define N_CHUNKS (METRIC_SLOTS_MAX / CHUNK_SLOTS)
+
+struct chunk {
+	_Atomic uint64_t cells[CHUNK_SLOTS][METRIC_COUNT];
+};
+
+/* All numbers of one thread.  `owner` is the address of a variable of that
+ * thread, NULL when it has ended: the next new thread carries on here. */
 struct block {
 	struct block *next;	/* set before the block is published, then constant */
-	const void *owner;
-	_Atomic uint64_t cells[];	/* [metric][route] */
+	const void *owner;	/* under the mutex */
+	_Atomic(struct chunk *) chunks[N_CHUNKS];	/* set once, by the owner */
+};
+
+struct slot {
+	char *tag, *source;
 };
 
 struct metrics {
 	uint64_t serial;	/* never used twice, unlike an address */
-	unsigned n_routes;
-	unsigned width;		/* cells a metric, at least 1 */
-	const char *const *tags, *const *sources;
+	pthread_key_t key;	/* tells that a thread with a block ends */
 	struct gauge *gauges, **last_gauge;
-	pthread_mutex_t linking;	/* held while a thread looks for or links its block */
+	pthread_mutex_t lock;	/* of owners, of the list's head, of new slots */
 	_Atomic(struct block *) blocks;
-	struct block *shared;	/* last of `blocks`: of threads that got no memory */
+	struct block *shared;	/* last of `blocks`, with a chunk for every slot: of
+				 * threads that got no memory */
+	_Atomic unsigned n_slots;
+	struct slot slots[METRIC_SLOTS_MAX];	/* constant below n_slots */
 };
 
 static _Atomic uint64_t last_serial;
@@ -75,44 +89,76 @@ static __thread struct {
 	struct block *block;
 } mine;
 
-static struct block *block_new(const struct metrics *m, const void *owner)
+/* Whole cache lines, so that no two threads write to one. */
+static void *zeroed_lines(size_t size)
 {
-	size_t size = sizeof(struct block) + sizeof(_Atomic uint64_t) * METRIC_COUNT * m->width;
-	struct block *b;
+	void *p;
 
-	/* Whole cache lines, so that no two threads write to one. */
 	size = (size + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
-	b = aligned_alloc(CACHE_LINE, size);
-	if (b) {
-		memset(b, 0, size);
-		b->owner = owner;
-	}
-	return b;
+	p = aligned_alloc(CACHE_LINE, size);
+	return p ? memset(p, 0, size) : NULL;
 }
 
-int metrics_new(struct metrics **ret_metrics, const char *const *route_tags,
-		const char *const *route_sources, unsigned n_routes)
+static struct chunk *chunk_of(const struct block *b, unsigned slot)
+{
+	/* Acquire: pairs with add_chunk; who sees the chunk sees its zeros. */
+	return atomic_load_explicit(&b->chunks[slot / CHUNK_SLOTS], memory_order_acquire);
+}
+
+static struct chunk *add_chunk(struct block *b, unsigned slot)
+{
+	struct chunk *c = zeroed_lines(sizeof(*c));
+
+	/* Release: see chunk_of. */
+	if (c)
+		atomic_store_explicit(&b->chunks[slot / CHUNK_SLOTS], c, memory_order_release);
+	return c;
+}
+
+/* A thread with a block ends: the block is the next thread's. */
+static void give_back(void *arg)
+{
+	struct metrics *m = arg;
+	struct block *b;
+
+	pthread_mutex_lock(&m->lock);
+	/* Relaxed: written under this mutex only. */
+	b = atomic_load_explicit(&m->blocks, memory_order_relaxed);
+	for (; b; b = b->next)
+		if (b->owner == &mine)
+			b->owner = NULL;
+	pthread_mutex_unlock(&m->lock);
+}
+
+int metrics_new(struct metrics **ret_metrics)
 {
 	struct metrics *m = calloc(1, sizeof(*m));
 
 	if (!m)
 		return STRAND_ENOMEM;
-	m->n_routes = n_routes;
-	m->width = n_routes ? n_routes : 1;
-	m->tags = route_tags;
-	m->sources = route_sources;
 	m->last_gauge = &m->gauges;
-	m->shared = block_new(m, NULL);
-	if (!m->shared) {
+	m->shared = zeroed_lines(sizeof(*m->shared));
+	if (!m->shared || !add_chunk(m->shared, METRIC_NO_ROUTE) || pthread_key_create(&m->key, give_back)) {
+		free(m->shared ? chunk_of(m->shared, METRIC_NO_ROUTE) : NULL);
+		free(m->shared);
 		free(m);
 		return STRAND_ENOMEM;
 	}
+	/* No thread's own, so that none takes it over. */
+	m->shared->owner = m;
 	/* Relaxed: only uniqueness matters. */
 	m->serial = atomic_fetch_add_explicit(&last_serial, 1, memory_order_relaxed) + 1;
 	atomic_init(&m->blocks, m->shared);
-	pthread_mutex_init(&m->linking, NULL);
+	pthread_mutex_init(&m->lock, NULL);
 	*ret_metrics = m;
 	return 0;
+}
+
+static void block_free(struct block *b)
+{
+	for (unsigned slot = 0; slot < METRIC_SLOTS_MAX; slot += CHUNK_SLOTS)
+		free(chunk_of(b, slot));
+	free(b);
 }
 
 void metrics_free(struct metrics *m)
@@ -122,38 +168,100 @@ void metrics_free(struct metrics *m)
 
 	if (!m)
 		return;
+	pthread_key_delete(m->key);
 	/* Relaxed: every other thread is joined. */
 	for (b = atomic_load_explicit(&m->blocks, memory_order_relaxed); b; b = next_block) {
 		next_block = b->next;
-		free(b);
+		block_free(b);
 	}
 	for (g = m->gauges; g; g = next_gauge) {
 		next_gauge = g->next;
 		free(g);
 	}
-	pthread_mutex_destroy(&m->linking);
+	/* Relaxed: as above. */
+	for (unsigned i = 0; i < atomic_load_explicit(&m->n_slots, memory_order_relaxed); i++) {
+		free(m->slots[i].tag);
+		free(m->slots[i].source);
+	}
+	pthread_mutex_destroy(&m->lock);
 	free(m);
+}
+
+static unsigned slots_of(const struct metrics *m)
+{
+	/* Acquire: pairs with add_slot; who sees the number sees the labels. */
+	return atomic_load_explicit(&m->n_slots, memory_order_acquire);
+}
+
+static int add_slot(struct metrics *m, const char *tag, const char *source)
+{
+	unsigned n = slots_of(m);
+	struct slot s = { strdup(tag), strdup(source) };
+
+	if (s.tag && s.source && (chunk_of(m->shared, n) || add_chunk(m->shared, n))) {
+		m->slots[n] = s;
+		/* Release: see slots_of. */
+		atomic_store_explicit(&m->n_slots, n + 1, memory_order_release);
+		return 0;
+	}
+	free(s.tag);
+	free(s.source);
+	return STRAND_ENOMEM;
+}
+
+int metric_slot(struct metrics *m, const char *tag, const char *source, unsigned *ret_slot)
+{
+	unsigned i, n;
+	int ret = 0;
+
+	pthread_mutex_lock(&m->lock);
+	n = slots_of(m);
+	for (i = 0; i < n && (strcmp(m->slots[i].tag, tag) || strcmp(m->slots[i].source, source)); i++)
+		;
+	if (i == METRIC_SLOTS_MAX)
+		ret = STRAND_EFULL;
+	else if (i == n)
+		ret = add_slot(m, tag, source);
+	pthread_mutex_unlock(&m->lock);
+	if (!ret)
+		*ret_slot = i;
+	return ret;
+}
+
+/* One that an ended thread left, or a new one. */
+static struct block *take_block(struct metrics *m)
+{
+	/* Relaxed: written under the mutex, which is held, only. */
+	struct block *b, *head = atomic_load_explicit(&m->blocks, memory_order_relaxed);
+
+	for (b = head; b && b->owner != &mine; b = b->next)
+		;
+	for (b = b ? b : head; b && b->owner && b->owner != &mine; b = b->next)
+		;
+	if (b) {
+		b->owner = &mine;
+		return b;
+	}
+	b = zeroed_lines(sizeof(*b));
+	if (!b)
+		return NULL;
+	b->owner = &mine;
+	b->next = head;
+	/* Release: a scrape that sees the block sees its zeros and next. */
+	atomic_store_explicit(&m->blocks, b, memory_order_release);
+	return b;
 }
 
 /* The first count of a thread: finds or links its block. */
 static struct block *block_of_thread(struct metrics *m)
 {
-	struct block *b, *head;
+	struct block *b = NULL;
 
-	pthread_mutex_lock(&m->linking);
-	/* Relaxed: written under this mutex only. */
-	head = atomic_load_explicit(&m->blocks, memory_order_relaxed);
-	for (b = head; b && b->owner != &mine; b = b->next)
-		;
-	if (!b) {
-		b = block_new(m, &mine);
-		if (b) {
-			b->next = head;
-			/* Release: a scrape that sees the block sees its zeros and next. */
-			atomic_store_explicit(&m->blocks, b, memory_order_release);
-		}
-	}
-	pthread_mutex_unlock(&m->linking);
+	pthread_mutex_lock(&m->lock);
+	/* Without the key its end would go unnoticed. */
+	if (!pthread_setspecific(m->key, m))
+		b = take_block(m);
+	pthread_mutex_unlock(&m->lock);
 	if (!b)
 		return m->shared;	/* not remembered: tried again next time */
 	mine.serial = m->serial;
@@ -161,39 +269,48 @@ static struct block *block_of_thread(struct metrics *m)
 	return b;
 }
 
-static size_t cell_of(const struct metrics *m, enum metric which, unsigned route)
+static unsigned slot_of(const struct metrics *m, enum metric which, unsigned slot)
 {
 	assert((unsigned)which < METRIC_COUNT);
 	if (!rows[which].by_route)
-		route = 0;
-	assert(route < m->width);
-	return (size_t)which * m->width + route;
+		return METRIC_NO_ROUTE;
+	assert(slot < slots_of(m));
+	return slot;
 }
 
-void metric_add(struct metrics *m, enum metric which, unsigned route, uint64_t n)
+void metric_add(struct metrics *m, enum metric which, unsigned slot, uint64_t n)
 {
 	struct block *b;
+	struct chunk *c;
 
 	if (!m || n == 0)
 		return;
+	slot = slot_of(m, which, slot);
 	b = mine.serial == m->serial ? mine.block : block_of_thread(m);
+	c = chunk_of(b, slot);
+	if (!c)
+		c = add_chunk(b, slot);
+	if (!c)
+		c = chunk_of(m->shared, slot);
 	/* Relaxed: a lone number, nothing is published by it.  Read-modify-write
 	 * because the shared block has many writers. */
-	atomic_fetch_add_explicit(&b->cells[cell_of(m, which, route)], n, memory_order_relaxed);
+	atomic_fetch_add_explicit(&c->cells[slot % CHUNK_SLOTS][which], n, memory_order_relaxed);
 }
 
-uint64_t metric_sum(const struct metrics *m, enum metric which, unsigned route)
+uint64_t metric_sum(const struct metrics *m, enum metric which, unsigned slot)
 {
 	const struct block *b;
 	uint64_t sum = 0;
-	size_t cell;
 
 	if (!m)
 		return 0;
-	cell = cell_of(m, which, route);
+	slot = slot_of(m, which, slot);
 	/* Acquire: pairs with the release that published the block. */
-	for (b = atomic_load_explicit(&m->blocks, memory_order_acquire); b; b = b->next)
-		sum += atomic_load_explicit(&b->cells[cell], memory_order_relaxed);
+	for (b = atomic_load_explicit(&m->blocks, memory_order_acquire); b; b = b->next) {
+		struct chunk *c = chunk_of(b, slot);
+		if (c)
+			sum += atomic_load_explicit(&c->cells[slot % CHUNK_SLOTS][which], memory_order_relaxed);
+	}
 	return sum;
 }
 
@@ -251,14 +368,14 @@ static void write_head(struct buf *out, const char *name, const char *suffix, co
 
 /* A sample's name and, with `by_route`, its labels, up to the value. */
 static void write_sample(const struct metrics *m, struct buf *out, const char *name,
-			 const char *suffix, bool by_route, unsigned route)
+			 const char *suffix, bool by_route, unsigned slot)
 {
 	buf_addf(out, PREFIX "%s%s", name, suffix);
 	if (by_route) {
 		buf_adds(out, "{tag=\"");
-		write_escaped(out, m->tags[route], true);
+		write_escaped(out, m->slots[slot].tag, true);
 		buf_adds(out, "\",source=\"");
-		write_escaped(out, m->sources[route], true);
+		write_escaped(out, m->slots[slot].source, true);
 		buf_adds(out, "\"}");
 	}
 	buf_adds(out, " ");
@@ -284,8 +401,8 @@ static void write_double(struct buf *out, double value)
 
 void metrics_write(const struct metrics *m, struct buf *out)
 {
+	unsigned slot, n = m ? slots_of(m) : 0;
 	const struct gauge *g;
-	unsigned route;
 
 	if (!m)
 		return;
@@ -293,16 +410,16 @@ void metrics_write(const struct metrics *m, struct buf *out)
 		const struct metric_row *row = &rows[i];
 
 		write_head(out, row->name, "_total", "counter", row->help);
-		for (route = 0; route < (row->by_route ? m->n_routes : 1); route++) {
-			write_sample(m, out, row->name, "_total", row->by_route, route);
-			buf_addf(out, "%llu\n", (unsigned long long)metric_sum(m, (enum metric)i, route));
+		for (slot = 0; slot < (row->by_route ? n : 1); slot++) {
+			write_sample(m, out, row->name, "_total", row->by_route, slot);
+			buf_addf(out, "%llu\n", (unsigned long long)metric_sum(m, (enum metric)i, slot));
 		}
 	}
 	for (g = m->gauges; g; g = g->next) {
 		write_head(out, g->name, "", "gauge", g->help);
-		for (route = 0; route < (g->by_route ? m->n_routes : 1); route++) {
-			write_sample(m, out, g->name, "", g->by_route, route);
-			write_double(out, g->fn(g->arg, route));
+		for (slot = 0; slot < (g->by_route ? n : 1); slot++) {
+			write_sample(m, out, g->name, "", g->by_route, slot);
+			write_double(out, g->fn(g->arg, slot));
 		}
 	}
 }

@@ -1,8 +1,13 @@
 /* Counters: one row of metric.c's table a metric, one block of numbers a thread.
  *
+ * Numbers by route stand in slots.  A slot belongs to one (tag, source) for the
+ * life of the struct: a route that is configured anew, or comes back, goes on in
+ * its old one, so no counter ever goes backwards.
+ *
  * metric_add is for hot paths: it adds to the calling thread's own block with
  * a relaxed atomic, no lock, no sharing.  Sums are made at scrape time.  A
- * block outlives its thread, so nothing counted is lost.  Gauges are read at
+ * block outlives its thread and is taken over by a later one, so nothing counted
+ * is lost and threads that come and go do not pile blocks up.  Gauges are read at
  * scrape time from callbacks.
  *
  * A null `struct metrics` counts nothing: for programs that need no numbers.
@@ -41,26 +46,32 @@ enum metric {
 	METRIC_SCAN_FOUND,		/* hints found by passes */
 	/* Of the whole service: use METRIC_NO_ROUTE. */
 	METRIC_RECONNECTS,		/* connections that had to be opened again */
+	METRIC_RELOADS,			/* configurations taken over */
+	METRIC_RELOADS_REFUSED,		/* configurations that were asked for and not taken over */
 	METRIC_COUNT
 };
 
 #define METRIC_NO_ROUTE 0u
 
-/* A gauge's value at scrape time; called by the stats thread. */
-typedef double metric_gauge_fn(void *arg, unsigned route);
+/* Slots there are; a daemon that needs more has changed its routes that often. */
+#define METRIC_SLOTS_MAX 4096u
+
+/* A gauge's value at scrape time, of one slot; called by the stats thread. */
+typedef double metric_gauge_fn(void *arg, unsigned slot);
 
 struct metrics;
 
-/* `route_tags` and `route_sources` (for labels) are borrowed for the life of
- * the struct.  Call before threads start. */
-int metrics_new(struct metrics **ret_metrics, const char *const *route_tags,
-		const char *const *route_sources, unsigned n_routes) MUST_CHECK;
+int metrics_new(struct metrics **ret_metrics) MUST_CHECK;
 void metrics_free(struct metrics *m);		/* after every thread is joined; takes NULL */
 
+/* The slot of a route, a new one when there is none yet; the labels are copied.
+ * Any thread.  STRAND_EFULL: METRIC_SLOTS_MAX are taken; STRAND_ENOMEM. */
+int metric_slot(struct metrics *m, const char *tag, const char *source, unsigned *ret_slot) MUST_CHECK;
+
 /* Any thread.  Never fails: out of memory, it counts in a block that all share.
- * A metric of the whole service does not look at `route`. */
-void metric_add(struct metrics *m, enum metric which, unsigned route, uint64_t n);
-uint64_t metric_sum(const struct metrics *m, enum metric which, unsigned route);	/* any thread */
+ * A metric of the whole service does not look at `slot`. */
+void metric_add(struct metrics *m, enum metric which, unsigned slot, uint64_t n);
+uint64_t metric_sum(const struct metrics *m, enum metric which, unsigned slot);	/* any thread */
 
 /* Adds a gauge, by route (labelled) or of the whole service; before threads
  * start.  `name` is without the prefix: "queue_depth" is exposed as

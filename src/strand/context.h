@@ -9,6 +9,7 @@
 #include "pg/conn.h"
 #include "queue/queue.h"
 #include "stats/metric.h"
+#include "strand/progress.h"
 #include "strand/route.h"
 #include "strand/suspension.h"
 
@@ -21,16 +22,18 @@ struct context {
 	const struct route_table *routes;
 	struct queue *queue;
 	struct metrics *metrics;
-	struct stop *stop;
+	struct stop *stop;		/* the generation's own */
+	struct progress *progress;	/* what the main thread is told */
 	struct suspensions *suspensions;
 	struct scanner *scanner;	/* told when a retry is due */
 	struct marker *marker;		/* told of receipts to be marked */
 };
 
+/* `route` is an index in the table; METRIC_NO_ROUTE for a metric of the whole service. */
 static inline void count(const struct context *x, enum metric which, unsigned route, uint64_t n)
 {
 	if (n)
-		metric_add(x->metrics, which, route, n);
+		metric_add(x->metrics, which, x->routes->routes[route].metric, n);
 }
 
 #endif

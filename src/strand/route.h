@@ -1,8 +1,8 @@
 /* Routes: tag + source table + receiving module + handler, resolved against
  * the database.
  *
- * Built once by the main thread before any other thread starts, then only
- * read, but for the atomics.  All strings are owned by the table.
+ * Built before the threads that serve it start, then only read, but for the
+ * atomics; a reload builds another one.  All strings are owned by the table.
  */
 #ifndef STRANDD_STRAND_ROUTE_H
 #define STRANDD_STRAND_ROUTE_H
@@ -17,6 +17,7 @@
 
 struct route {
 	unsigned index;		/* place in the table; what a delivery bears */
+	unsigned metric;	/* its slot in the metrics; set by who serves the table */
 	const struct conf_route *conf;		/* borrowed */
 	const struct conf_module *module;	/* the receiver; borrowed */
 	char *channel;		/* "dm_evaluate_plan" */

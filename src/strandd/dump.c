@@ -62,12 +62,21 @@ static void dump_route(const struct route *r, const struct queue *queue, struct 
 	    look.closed ? "; suspended" : "");
 }
 
-void dump_state(const struct route_table *routes, const struct queue *queue, struct again *again)
+static void dump_generation(struct generation *g)
+{
+	if (g->leaving)
+		SAY(&no_fields, "of an earlier configuration, instance %lld, that finishes what runs:",
+		    (long long)g->routes->instance);
+	for (size_t i = 0; g->queue && i < g->routes->n; i++)
+		dump_route(&g->routes->routes[i], g->queue, &g->again);
+}
+
+void dump_state(struct generation *newest)
 {
 	SAY(&no_fields, "state, as SIGUSR1 asked for it:");
 	dump_threads();
 	dump_connections();
-	for (size_t i = 0; routes && i < routes->n; i++)
-		dump_route(&routes->routes[i], queue, again);
+	for (struct generation *g = newest; g; g = g->older)
+		dump_generation(g);
 	SAY(&no_fields, "end of the state");
 }

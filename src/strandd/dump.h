@@ -4,13 +4,11 @@
 #ifndef STRANDD_STRANDD_DUMP_H
 #define STRANDD_STRANDD_DUMP_H
 
-#include "queue/queue.h"
-#include "strand/route.h"
-#include "work/again.h"
+#include "strandd/generation.h"
 
-/* Threads and connections; then, unless `routes` is NULL because none are served yet,
- * the routes.  Stops nobody; numbers of one line may be a moment apart.  The main
- * thread. */
-void dump_state(const struct route_table *routes, const struct queue *queue, struct again *again);
+/* Threads and connections; then the routes of each generation of the list, which is
+ * NULL while none are served yet.  Stops nobody; numbers of one line may be a moment
+ * apart.  The main thread. */
+void dump_state(struct generation *newest);
 
 #endif

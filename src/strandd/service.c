@@ -1,107 +1,264 @@
 #include "strandd/service.h"
 
 #include <poll.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
 
 #include "base/activity.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "strandd/parts.h"
+#include "queue/retire.h"
+#include "strandd/dump.h"
+#include "strandd/reload.h"
 
-/* The server frees what an abandoned transaction of ours holds after this. */
-#define IDLE_IN_TRANSACTION_MS 10000
+#define TICK_MS 1000		/* while something is on its way */
+#define SOON_MS 50		/* while a generation is about to take over */
+#define QUIET_MS 60000
 
-static const struct part {
-	int (*start)(struct service *s, struct err *e);
-	void (*stop)(struct service *s);
-} parts[] = {
-	{ start_stop, stop_stop },
-	{ start_routes, stop_routes },
-	{ start_metrics, stop_metrics },
-	{ start_queue, stop_queue },
-	{ start_stats, stop_stats },
-	{ start_scanner, stop_scanner },
-	{ start_marker, stop_marker },
-	{ start_workers, stop_workers },
-	{ start_listener, stop_listener },
-};
+typedef double value_fn(const struct generation *g, unsigned route);
 
-#define N_PARTS (sizeof(parts) / sizeof(parts[0]))
+/* Sums over the generations that serve the slot's route: the current one, and those
+ * that still drain. */
+static double sum_of(struct service *s, unsigned slot, value_fn *value)
+{
+	double sum = 0;
+
+	pthread_mutex_lock(&s->lock);
+	for (struct generation *g = s->generations; g; g = g->older)
+		for (unsigned i = 0; g->queue && i < g->routes->n; i++)
+			if (g->routes->routes[i].metric == slot)
+				sum += value(g, i);
+	pthread_mutex_unlock(&s->lock);
+	return sum;
+}
+
+static double depth(const struct generation *g, unsigned route)
+{
+	return (double)queue_depth(g->queue, route);
+}
+
+static double depth_gauge(void *arg, unsigned slot)
+{
+	return sum_of(arg, slot, depth);
+}
+
+static double in_flight(const struct generation *g, unsigned route)
+{
+	return (double)queue_in_flight_on(g->queue, route);
+}
+
+static double in_flight_gauge(void *arg, unsigned slot)
+{
+	return sum_of(arg, slot, in_flight);
+}
+
+static double suspended(const struct generation *g, unsigned route)
+{
+	return g->suspensions.routes && suspension_on(&g->suspensions, route);
+}
+
+static double suspended_gauge(void *arg, unsigned slot)
+{
+	return sum_of(arg, slot, suspended) > 0;
+}
+
+static double generations_gauge(void *arg, unsigned slot)
+{
+	struct service *s = arg;
+	double n = 0;
+
+	(void)slot;
+	pthread_mutex_lock(&s->lock);
+	for (struct generation *g = s->generations; g; g = g->older)
+		n++;
+	pthread_mutex_unlock(&s->lock);
+	return n;
+}
+
+static int start_metrics(struct service *s, struct err *e)
+{
+	if (metrics_new(&s->metrics) ||
+	    metric_gauge(s->metrics, "queue_depth", "Deliveries queued.", true, depth_gauge, s) ||
+	    metric_gauge(s->metrics, "in_flight", "Deliveries queued or running.", true,
+			 in_flight_gauge, s) ||
+	    metric_gauge(s->metrics, "route_suspended", "1 while the route is suspended.", true,
+			 suspended_gauge, s) ||
+	    metric_gauge(s->metrics, "generations", "Configurations at work: one, more during a reload.",
+			 false, generations_gauge, s))
+		return err_set(e, STRAND_ENOMEM, "out of memory");
+	return 0;
+}
+
+static int start_events(struct service *s, struct err *e)
+{
+	if (event_init(&s->news) || loader_init(&s->loader, &s->news))
+		return err_set(e, STRAND_ESYS, "no event descriptors");
+	return 0;
+}
+
+static int start_stats(struct service *s, struct err *e)
+{
+	const char *path = s->origin->stats_socket;
+
+	return path ? stats_server_start(&s->stats, path, s->metrics, e) : 0;
+}
+
+static int start(struct service *s, struct err *e)
+{
+	int ret = start_events(s, e);
+
+	if (!ret)
+		ret = start_metrics(s, e);
+	if (!ret)
+		ret = start_stats(s, e);
+	return ret ? ret : reload_first(s, e);
+}
+
+/* In reverse; takes what never started. */
+static void end(struct service *s)
+{
+	stats_server_stop(s->stats);
+	metrics_free(s->metrics);
+	loader_release(&s->loader);
+	event_release(&s->news);
+	conf_free(s->pending);
+	pthread_mutex_destroy(&s->lock);
+}
+
+void service_stop(struct service *s, enum stop_level level)
+{
+	activity_set("stopping");
+	s->level = level;
+	s->reload_asked = false;
+	loader_quit(&s->loader);
+	for (struct generation *g = s->generations; g; g = g->older)
+		generation_stop(g, level);
+}
 
 /* The first signal drains, the second hurries, as does the time limit. */
-static void on_signal(struct service *s, int64_t *deadline)
+static void stop_signal(struct service *s)
 {
-	if (!take_signal(s))
-		return;
-	if (stop_level(&s->stop) == STOP_NONE) {
+	const struct generation *g = reload_current(s);
+
+	if (s->level == STOP_NONE) {
 		log_info("stopping: finishing what runs");
-		*deadline = clock_after_ms(s->conf->stop_timeout_ms);
-		stop_raise(&s->stop, STOP_DRAIN);
+		notify_stopping();
+		s->deadline = clock_after_ms((g ? g->conf : s->origin)->stop_timeout_ms);
+		service_stop(s, STOP_DRAIN);
 	} else {
 		log_info("stopping at once: what runs is left to the server");
-		stop_raise(&s->stop, STOP_NOW);
+		service_stop(s, STOP_NOW);
 	}
 }
 
-/* Until the last thread has ended. */
-static void wait_for_end(struct service *s)
+static void take_signal(struct service *s)
+{
+	struct signalfd_siginfo info;
+
+	if (read(s->signal_fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	switch (info.ssi_signo) {
+	case SIGHUP:
+		if (s->level == STOP_NONE)
+			reload_ask(s);
+		break;
+	case SIGUSR1:
+		dump_state(s->generations);
+		break;
+	default:
+		stop_signal(s);
+	}
+}
+
+static unsigned batches(const struct service *s)
+{
+	unsigned n = 0;
+
+	for (const struct generation *g = s->generations; g; g = g->older)
+		n += generation_batches(g);
+	return n;
+}
+
+/* The service manager's view. */
+static void tell(struct service *s)
+{
+	struct generation *g = reload_current(s);
+	char why[256];
+
+	if (s->level != STOP_NONE) {
+		notify_status(&s->notify, "stopping: %u batches run", batches(s));
+		if (s->level == STOP_DRAIN)
+			notify_extend(&s->notify, clock_left_ms(s->deadline));
+	} else if (g && (s->loader.running || s->reload_asked || reload_pending(s))) {
+		notify_status(&s->notify, "reloading");
+	} else if (progress_in_trouble(g ? &g->progress : &s->loader.progress, why, sizeof(why)) ||
+		   (!g && s->generations && progress_in_trouble(&s->generations->progress, why, sizeof(why)))) {
+		notify_status(&s->notify, "waiting for the server: %s", why);
+	} else if (g) {
+		notify_status(&s->notify, "serving %zu routes with %d workers", g->routes->n,
+			      g->conf->workers_threads);
+	} else {
+		notify_status(&s->notify, "starting");
+	}
+	if (!g && s->level == STOP_NONE)
+		notify_extend(&s->notify, QUIET_MS);
+	notify_alive(&s->notify);
+}
+
+static int wait_ms(const struct service *s)
+{
+	int ms = QUIET_MS;
+
+	if (reload_pending(s) && reload_current(s))
+		ms = SOON_MS;
+	else if (s->level != STOP_NONE || !reload_current(s))
+		ms = TICK_MS;
+	if (s->level == STOP_DRAIN && clock_left_ms(s->deadline) < ms)
+		ms = clock_left_ms(s->deadline);
+	return notify_due(&s->notify, ms);
+}
+
+/* Until the last thread of the last generation has ended. */
+static void serve(struct service *s)
 {
 	struct pollfd fds[] = { { .fd = s->signal_fd, .events = POLLIN },
-				{ .fd = s->done.fd, .events = POLLIN } };
-	int64_t deadline = 0;
+				{ .fd = s->news.fd, .events = POLLIN } };
 
-	/* acquire: pairs with body_run */
-	while (atomic_load_explicit(&s->threads_running, memory_order_acquire) > 0) {
-		int ms = deadline ? clock_left_ms(deadline) : 60000;
-		int n = poll(fds, 2, ms);
-		if (n > 0 && fds[0].revents)
-			on_signal(s, &deadline);
+	for (;;) {
+		reload_step(s);
+		if (s->level != STOP_NONE && !s->generations && !s->loader.running)
+			return;
+		tell(s);
+		int n = poll(fds, 2, wait_ms(s));
 		if (n > 0 && fds[1].revents)
-			event_clear(&s->done);
-		if (n == 0 && deadline && stop_level(&s->stop) == STOP_DRAIN) {
+			event_clear(&s->news);
+		if (n > 0 && fds[0].revents)
+			take_signal(s);
+		if (s->level == STOP_DRAIN && clock_left_ms(s->deadline) == 0) {
 			log_warning("not finished within stop_timeout: what runs is left to the server");
-			stop_raise(&s->stop, STOP_NOW);
-			deadline = 0;
+			service_stop(s, STOP_NOW);
 		}
 	}
 }
 
-static struct conn_target target_of(const struct conf *c)
-{
-	return (struct conn_target){
-		.host = c->db_host, .port = c->db_port, .dbname = c->db_name, .user = c->db_user,
-		.password = c->db_password, .service = c->db_service,
-		.application_name = "strandd", .search_path = c->db_search_path,
-		.connect_timeout_ms = c->db_connect_timeout_ms,
-		.lock_timeout_ms = c->db_lock_timeout_ms,
-		.idle_in_transaction_ms = IDLE_IN_TRANSACTION_MS,
-	};
-}
-
 int service_run(const struct conf *conf, int signal_fd)
 {
-	struct service s = { .conf = conf, .signal_fd = signal_fd, .target = target_of(conf),
-			     .done = { .fd = -1 } };
+	struct service s = { .origin = conf, .signal_fd = signal_fd, .news = { .fd = -1 },
+			     .lock = PTHREAD_MUTEX_INITIALIZER, .code = EXIT_OK };
 	struct err e = { 0 };
-	size_t started = 0;
-	int ret = 0;
+	int ret;
 
-	while (!ret && started < N_PARTS)
-		ret = parts[started++].start(&s, &e);
-	if (!ret) {
-		log_set_instance(s.routes->instance);
-		activity_set("serving");
-		log_info("serving %zu routes with %d workers", s.routes->n, conf->workers_threads);
-		wait_for_end(&s);
-	} else if (ret != STRAND_ESTOPPED) {
+	retire_start();
+	notify_init(&s.notify);
+	ret = start(&s, &e);
+	if (ret) {
 		log_error("%s", e.text);
+		s.code = ret == STRAND_EINVAL ? EXIT_USAGE : EXIT_FAULT;
+	} else {
+		serve(&s);
 	}
-	activity_set("stopping");
-	if (started > 1)
-		stop_raise(&s.stop, ret ? STOP_NOW : STOP_DRAIN);
-	while (started)
-		parts[--started].stop(&s);
+	end(&s);
 	log_info("stopped");
-	if (!ret || ret == STRAND_ESTOPPED)
-		return EXIT_OK;
-	return ret == STRAND_EINVAL ? EXIT_USAGE : EXIT_FAULT;
+	return s.code;
 }

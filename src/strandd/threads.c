@@ -1,109 +1,112 @@
-/* The parts that are threads. */
+/* The parts of a generation that are threads. */
 #include "strandd/parts.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Tells the main thread when the last one has ended, so that it can join without
- * waiting blindly and still hear a second signal. */
-static void body_run(void *arg)
+/* Tells the main thread when it has ended, so that it can join without waiting. */
+static void member_run(void *arg)
 {
-	struct body *body = arg;
-	struct service *s = body->service;
+	struct member *m = arg;
+	struct generation *g = m->generation;
+	struct event *news = g->progress.news;
 
-	body->fn(body->arg);
+	m->fn(m->arg);
+	/* Relaxed: a number for people. */
+	atomic_store_explicit(&m->running, false, memory_order_relaxed);
 	/* acq_rel: what the thread did is seen by who sees it gone */
-	atomic_fetch_sub_explicit(&s->threads_running, 1, memory_order_acq_rel);
-	event_signal(&s->done);
+	atomic_fetch_sub_explicit(&g->threads_running, 1, memory_order_acq_rel);
+	event_signal(news);
 }
 
-static int start_thread(struct service *s, struct thread *t, const char *name, thread_fn *fn,
-			void *arg, struct err *e)
+int start_member(struct generation *g, struct member *m, const char *name, thread_fn *fn, void *arg,
+		 struct err *e)
 {
-	struct body *body = &s->bodies[s->n_bodies++];
 	int ret;
 
-	*body = (struct body){ .service = s, .fn = fn, .arg = arg };
+	*m = (struct member){ .generation = g, .fn = fn, .arg = arg, .running = true };
 	/* relaxed: the thread that lowers it is not started yet */
-	atomic_fetch_add_explicit(&s->threads_running, 1, memory_order_relaxed);
-	ret = thread_start(t, name, body_run, body, e);
-	if (ret)
-		atomic_fetch_sub_explicit(&s->threads_running, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&g->threads_running, 1, memory_order_relaxed);
+	ret = thread_start(&m->thread, name, member_run, m, e);
+	if (ret) {
+		atomic_fetch_sub_explicit(&g->threads_running, 1, memory_order_relaxed);
+		atomic_store_explicit(&m->running, false, memory_order_relaxed);
+	}
 	return ret;
 }
 
-int start_workers(struct service *s, struct err *e)
+int start_workers(struct generation *g, struct err *e)
 {
-	size_t n = (size_t)s->conf->workers_threads;
+	size_t n = (size_t)g->conf->workers_threads;
 
-	again_init(&s->again);
-	s->workers = calloc(n, sizeof(*s->workers));
-	s->worker_threads = calloc(n, sizeof(*s->worker_threads));
-	if (!s->workers || !s->worker_threads)
+	again_init(&g->again);
+	g->workers = calloc(n, sizeof(*g->workers));
+	g->worker_members = calloc(n, sizeof(*g->worker_members));
+	if (!g->workers || !g->worker_members)
 		return err_set(e, STRAND_ENOMEM, "out of memory");
 	for (size_t i = 0; i < n; i++) {
 		char name[16];
-		if (worker_init(&s->workers[i], &s->context, &s->again, (unsigned)i))
+		if (worker_init(&g->workers[i], &g->context, &g->again, (unsigned)i))
 			return err_set(e, STRAND_ENOMEM, "out of memory");
 		snprintf(name, sizeof(name), "worker-%u", (unsigned)i & 0xff);
-		int ret = start_thread(s, &s->worker_threads[i], name, worker_run, &s->workers[i], e);
+		int ret = start_member(g, &g->worker_members[i], name, worker_run, &g->workers[i], e);
 		if (ret)
 			return ret;
 	}
 	return 0;
 }
 
-void stop_workers(struct service *s)
+void stop_workers(struct generation *g)
 {
-	for (int i = 0; s->worker_threads && i < s->conf->workers_threads; i++)
-		thread_join(&s->worker_threads[i]);
-	for (int i = 0; s->workers && i < s->conf->workers_threads; i++)
-		worker_release(&s->workers[i]);
-	again_release(&s->again);
-	free(s->worker_threads);
-	free(s->workers);
+	for (int i = 0; g->worker_members && i < g->conf->workers_threads; i++)
+		thread_join(&g->worker_members[i].thread);
+	for (int i = 0; g->workers && i < g->conf->workers_threads; i++)
+		worker_release(&g->workers[i]);
+	again_release(&g->again);
+	free(g->worker_members);
+	free(g->workers);
 }
 
-int start_scanner(struct service *s, struct err *e)
+int start_scanner(struct generation *g, struct err *e)
 {
-	if (scanner_init(&s->scanner, &s->context))
+	if (scanner_init(&g->scanner, &g->context))
 		return err_set(e, STRAND_ENOMEM, "out of memory");
-	return start_thread(s, &s->scanner_thread, "scanner", scanner_run, &s->scanner, e);
+	return start_member(g, &g->scanner_member, "scanner", scanner_run, &g->scanner, e);
 }
 
-void stop_scanner(struct service *s)
+void stop_scanner(struct generation *g)
 {
-	thread_join(&s->scanner_thread);
-	if (s->scanner.context)
-		scanner_release(&s->scanner);
+	thread_join(&g->scanner_member.thread);
+	if (g->scanner.context)
+		scanner_release(&g->scanner);
 }
 
-int start_marker(struct service *s, struct err *e)
+int start_marker(struct generation *g, struct err *e)
 {
-	if (marker_init(&s->marker, &s->context))
+	if (marker_init(&g->marker, &g->context))
 		return err_set(e, STRAND_ENOMEM, "out of memory");
-	return start_thread(s, &s->marker_thread, "marker", marker_run, &s->marker, e);
+	return start_member(g, &g->marker_member, "marker", marker_run, &g->marker, e);
 }
 
-void stop_marker(struct service *s)
+void stop_marker(struct generation *g)
 {
-	thread_join(&s->marker_thread);
-	if (s->marker.context)
-		marker_release(&s->marker);
+	thread_join(&g->marker_member.thread);
+	if (g->marker.context)
+		marker_release(&g->marker);
 }
 
-int start_listener(struct service *s, struct err *e)
+int start_listener(struct generation *g, struct err *e)
 {
-	if (!s->conf->notifications_enabled)
+	if (!g->conf->notifications_enabled)
 		return 0;
-	if (listener_init(&s->listener, &s->context, &s->scanner))
+	if (listener_init(&g->listener, &g->context, &g->scanner))
 		return err_set(e, STRAND_ENOMEM, "out of memory");
-	return start_thread(s, &s->listener_thread, "listener", listener_run, &s->listener, e);
+	return start_member(g, &g->listener_member, "listener", listener_run, &g->listener, e);
 }
 
-void stop_listener(struct service *s)
+void stop_listener(struct generation *g)
 {
-	thread_join(&s->listener_thread);
-	if (s->listener.context)
-		listener_release(&s->listener);
+	thread_join(&g->listener_member.thread);
+	if (g->listener.context)
+		listener_release(&g->listener);
 }

@@ -56,7 +56,7 @@ def assert_waits(d, *words, port="5432", secret=None):
     log = d.log()
     for word in words:
         assert word in log, log
-    assert "warning main: " in log and f"port {port}" in log
+    assert "warning loader: " in log and f"port {port}" in log
     assert not secret or secret not in log
     assert d.process.poll() is None
 

@@ -15,12 +15,23 @@
 static const char *const tags[] = { "dm:evaluate_plan", "alpha:decision_feedback" };
 static const char *const sources[] = { "AD_strands", "DM_strands" };
 
-static struct metrics *new_metrics(void)
+static struct metrics *metrics_of(const char *const *route_tags, const char *const *route_sources, unsigned n)
 {
 	struct metrics *m = NULL;
 
-	ck_assert_int_eq(metrics_new(&m, tags, sources, 2), 0);
+	ck_assert_int_eq(metrics_new(&m), 0);
+	for (unsigned i = 0; i < n; i++) {
+		unsigned slot = 99;
+
+		ck_assert_int_eq(metric_slot(m, route_tags[i], route_sources[i], &slot), 0);
+		ck_assert_uint_eq(slot, i);
+	}
 	return m;
+}
+
+static struct metrics *new_metrics(void)
+{
+	return metrics_of(tags, sources, 2);
 }
 
 static char *exposition(struct metrics *m)
@@ -199,10 +210,9 @@ START_TEST(labels_and_help_are_escaped)
 {
 	static const char *const odd_tags[] = { "a\\b:\"c\"\nd{}=, " };
 	static const char *const odd_sources[] = { "Größe \"x\"" };
-	struct metrics *m;
+	struct metrics *m = metrics_of(odd_tags, odd_sources, 1);
 	char *text;
 
-	ck_assert_int_eq(metrics_new(&m, odd_tags, odd_sources, 1), 0);
 	ck_assert_int_eq(metric_gauge(m, "g", "a \"b\" \\ c\nd", false, ten_and_route, NULL), 0);
 	text = exposition(m);
 	ck_assert_ptr_nonnull(strstr(text, "{tag=\"a\\\\b:\\\"c\\\"\\nd{}=, \",source=\"Größe \\\"x\\\"\"} 0\n"));
@@ -290,11 +300,10 @@ static void check_line(const char *line, const char *family)
 START_TEST(every_line_parses)
 {
 	static const char *const odd_tags[] = { "dm:evaluate_plan", "a\"}\\:\nb" };
-	struct metrics *m;
+	struct metrics *m = metrics_of(odd_tags, sources, 2);
 	char *text, *line, *rest, family[128] = "";
 	int samples = 0, families = 0;
 
-	ck_assert_int_eq(metrics_new(&m, odd_tags, sources, 2), 0);
 	ck_assert_int_eq(metric_gauge(m, "in_flight", "Queued or running.", false, ten_and_route, NULL), 0);
 	ck_assert_int_eq(metric_gauge(m, "queue_depth", "Queued.", true, ten_and_route, NULL), 0);
 	text = exposition(m);
@@ -315,7 +324,7 @@ START_TEST(every_line_parses)
 		}
 	}
 	ck_assert_int_eq(families, METRIC_COUNT + 2);
-	ck_assert_int_eq(samples, 2 * (METRIC_COUNT - 1) + 1 + 1 + 2);
+	ck_assert_int_eq(samples, 2 * METRIC_RECONNECTS + (METRIC_COUNT - METRIC_RECONNECTS) + 1 + 2);
 	free(text);
 	metrics_free(m);
 }
@@ -323,15 +332,77 @@ END_TEST
 
 START_TEST(no_routes_at_all)
 {
-	struct metrics *m;
+	struct metrics *m = metrics_of(NULL, NULL, 0);
 	char *text;
 
-	ck_assert_int_eq(metrics_new(&m, NULL, NULL, 0), 0);
 	metric_add(m, METRIC_RECONNECTS, METRIC_NO_ROUTE, 1);
 	text = exposition(m);
 	ck_assert_ptr_nonnull(strstr(text, "\nstrandd_reconnects_total 1\n"));
 	ck_assert_ptr_null(strchr(text, '{'));
 	free(text);
+	metrics_free(m);
+}
+END_TEST
+
+START_TEST(a_route_that_comes_back_goes_on_in_its_slot)
+{
+	struct metrics *m = new_metrics();
+	unsigned slot = 99;
+
+	metric_add(m, METRIC_SETTLED, 1, 5);
+	ck_assert_int_eq(metric_slot(m, tags[1], sources[1], &slot), 0);
+	ck_assert_uint_eq(slot, 1);
+	ck_assert_int_eq(metric_slot(m, tags[1], sources[0], &slot), 0);
+	ck_assert_uint_eq(slot, 2);
+	ck_assert_uint_eq(metric_sum(m, METRIC_SETTLED, 1), 5);
+	ck_assert_uint_eq(metric_sum(m, METRIC_SETTLED, 2), 0);
+	metrics_free(m);
+}
+END_TEST
+
+START_TEST(slots_have_an_end)
+{
+	struct metrics *m = metrics_of(NULL, NULL, 0);
+	unsigned slot;
+	char tag[24];
+
+	for (unsigned i = 0; i < METRIC_SLOTS_MAX; i++) {
+		snprintf(tag, sizeof(tag), "a:%u", i);
+		ck_assert_int_eq(metric_slot(m, tag, "t", &slot), 0);
+		metric_add(m, METRIC_SETTLED, slot, i);
+	}
+	slot = 99;
+	ck_assert_int_eq(metric_slot(m, "a:more", "t", &slot), STRAND_EFULL);
+	ck_assert_uint_eq(slot, 99);
+	ck_assert_int_eq(metric_slot(m, "a:4000", "t", &slot), 0);
+	ck_assert_uint_eq(metric_sum(m, METRIC_SETTLED, slot), 4000);
+	metrics_free(m);
+}
+END_TEST
+
+/* Slots are added while others count in those that there are, and read. */
+START_TEST(slots_grow_while_threads_add)
+{
+	struct metrics *m = new_metrics();
+	struct reader reader = { .m = m };
+	pthread_t ids[N_THREADS], reading;
+	unsigned slot;
+	char tag[24];
+
+	ck_assert_int_eq(pthread_create(&reading, NULL, read_many, &reader), 0);
+	for (int i = 0; i < N_THREADS; i++)
+		ck_assert_int_eq(pthread_create(&ids[i], NULL, add_many, m), 0);
+	for (int i = 0; i < 200; i++) {
+		snprintf(tag, sizeof(tag), "a:%d", i);
+		ck_assert_int_eq(metric_slot(m, tag, "t", &slot), 0);
+		metric_add(m, METRIC_SETTLED, slot, 1);
+	}
+	for (int i = 0; i < N_THREADS; i++)
+		pthread_join(ids[i], NULL);
+	atomic_store(&reader.stop, true);
+	pthread_join(reading, NULL);
+	ck_assert_uint_eq(metric_sum(m, METRIC_SETTLED, slot), 1);
+	ck_assert_uint_eq(metric_sum(m, METRIC_SETTLED, 0), UINT64_C(1) * N_THREADS * N_ADDS / 2);
 	metrics_free(m);
 }
 END_TEST
@@ -356,6 +427,9 @@ int main(void)
 	tcase_add_test(tc, bad_gauge_names);
 	tcase_add_test(tc, every_line_parses);
 	tcase_add_test(tc, no_routes_at_all);
+	tcase_add_test(tc, a_route_that_comes_back_goes_on_in_its_slot);
+	tcase_add_test(tc, slots_have_an_end);
+	tcase_add_test(tc, slots_grow_while_threads_add);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);

@@ -24,9 +24,13 @@ static struct stats_server *server;
 
 static void set_up(void)
 {
+	unsigned slot;
+
 	/* In the build tree, where `make clean` finds what a killed test leaves. */
 	snprintf(path, sizeof(path), "test_stats_server.%d.sock", (int)getpid());
-	ck_assert_int_eq(metrics_new(&metrics, tags, sources, 1), 0);
+
+	ck_assert_int_eq(metrics_new(&metrics), 0);
+	ck_assert_int_eq(metric_slot(metrics, tags[0], sources[0], &slot), 0);
 	metric_add(metrics, METRIC_SETTLED, 0, 42);
 	server = NULL;
 }

@@ -1,0 +1,81 @@
+/* A generation: one configuration and everything that serves it.
+ *
+ * Route table, queue, scanner, workers, listener; what lives as long as the process
+ * (signals, metrics, stats, log) is in service.h.  A reload starts a new generation
+ * beside the old one and then tells the old one to drain, as two instances would
+ * hand over: what the old one has in memory only, the new one's scan finds, and
+ * receipts and advisory locks settle each strand once.
+ *
+ * Main thread only, but for the threads' bodies and what they may call by their own
+ * headers.  A generation is freed when none of its threads runs any more, so the
+ * main thread never waits for one.
+ */
+#ifndef STRANDD_STRANDD_GENERATION_H
+#define STRANDD_STRANDD_GENERATION_H
+
+#include "base/thread.h"
+#include "listen/listener.h"
+#include "mark/marker.h"
+#include "scan/scanner.h"
+#include "strand/context.h"
+#include "strand/suspension.h"
+#include "work/again.h"
+#include "work/worker.h"
+
+/* One thread of a generation. */
+struct member {
+	struct generation *generation;
+	struct thread thread;
+	thread_fn *fn;
+	void *arg;
+	_Atomic bool running;
+};
+
+struct generation {
+	struct generation *older;	/* the service's list, the newest first */
+	unsigned number;		/* 1 for the one that the process started with */
+	const struct conf *conf;
+	struct conf *owned;		/* the same, when it goes with the generation */
+	struct conn_target target;
+	struct stop stop;		/* its own; the process's stop raises it too */
+	struct route_table *routes;	/* owned */
+	struct queue *queue;
+	struct progress progress;
+	struct context context;
+	struct again again;
+	struct suspensions suspensions;
+	struct scanner scanner;
+	struct marker marker;
+	struct listener listener;
+	struct worker *workers;
+	struct member *worker_members;
+	struct member scanner_member, marker_member, listener_member;
+	_Atomic int threads_running;
+	size_t started;			/* parts, see generation.c */
+	bool ready;			/* was ready, and the older ones were told to drain */
+	bool leaving;			/* was told to stop */
+	int64_t started_at;		/* clock_now() based */
+};
+
+/* Takes `routes`, and `owned` (NULL: `conf` is borrowed for the process's life),
+ * also on failure.  No thread runs yet.  `news` is signalled when a thread ends or
+ * tells of progress. */
+int generation_new(struct generation **ret_generation, const struct conf *conf, struct conf *owned,
+		   struct route_table *routes, struct metrics *metrics, struct event *news,
+		   struct err *e) MUST_CHECK;
+
+/* Starts the parts.  After a failure some threads may run: generation_stop, and
+ * free it when it has ended. */
+int generation_start(struct generation *g, struct err *e) MUST_CHECK;
+
+void generation_stop(struct generation *g, enum stop_level level);
+
+/* Ready: its routes are resolved, LISTEN is in force (where notifications are
+ * enabled) and the scanner's first pass has begun. */
+bool generation_is_ready(const struct generation *g);
+bool generation_has_ended(const struct generation *g);	/* none of its threads runs */
+unsigned generation_batches(const struct generation *g);	/* workers that still run */
+
+void generation_free(struct generation *g);	/* after it has ended, or was never started */
+
+#endif
