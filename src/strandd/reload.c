@@ -1,9 +1,11 @@
 #include "strandd/reload.h"
 
 #include "base/activity.h"
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "conf/option.h"
+#include "conf/value.h"
 
 #define CATCH_UP_MS 2000	/* a first pass that takes longer goes on while the old ones drain */
 #define READY_MS 30000		/* a new generation that cannot connect within this is taken back */
@@ -83,15 +85,24 @@ static void start_failed(struct service *s, int ret, const struct err *e)
 		give_up(s, ret, &again);
 }
 
-/* What the process keeps as it was. */
+/* What the process keeps as it was started with. */
 static void name_what_needs_a_restart(const struct service *s, const struct conf *conf)
 {
 	const struct option *o;
 	size_t at = 0;
 
-	while ((o = conf_next_change(s->origin, conf, &at)))
-		if (!o->reloadable)
-			log_warning("%s: %s needs a restart: it stays as it was", conf->file, o->path);
+	while ((o = conf_next_change(s->origin, conf, &at))) {
+		struct buf was;
+
+		if (o->reloadable)
+			continue;
+		buf_init(&was);
+		if (!value_text(o, s->origin, &was))
+			buf_adds(&was, "not set");
+		log_warning("%s: %s needs a restart to change: it stays %s", conf->file, o->path,
+			    was.failed ? "as it is" : was.data);
+		buf_release(&was);
+	}
 }
 
 /* Once it is whole: from here on the stats thread may look at it. */
