@@ -47,8 +47,9 @@ void notify_reloading(void)
 	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRId64, clock_now() / 1000);
 }
 
-void notify_stopping(void)
+void notify_stopping(struct notify *n)
 {
+	n->extend_at = 0;	/* what was asked for at the start is another time */
 	sd_notify(0, "STOPPING=1");
 }
 

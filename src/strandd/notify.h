@@ -33,7 +33,7 @@ void notify_status(struct notify *n, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 void notify_ready(void);
 void notify_reloading(void);
-void notify_stopping(void);
+void notify_stopping(struct notify *n);
 
 /* Asks for time, at most `left_ms` from now and at most some seconds at once;
  * renewed when it is called again and the last one is half over. */

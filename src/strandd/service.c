@@ -143,7 +143,7 @@ static void stop_signal(struct service *s)
 
 	if (s->level == STOP_NONE) {
 		log_info("stopping: finishing what runs");
-		notify_stopping();
+		notify_stopping(&s->notify);
 		s->deadline = clock_after_ms((g ? g->conf : s->origin)->stop_timeout_ms);
 		service_stop(s, STOP_DRAIN);
 	} else {

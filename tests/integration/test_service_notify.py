@@ -1,0 +1,281 @@
+"""What the service manager is told, and when its watchdog would bark."""
+
+import os
+import signal
+import socket
+import time
+
+import pytest
+
+import cluster as private
+import manager as managers
+import reloading
+import service
+from test_service_stop import wait_for_sleep
+
+PLAN = ("dm:evaluate_plan", "AD_strands")
+TAG = PLAN[0]
+RECORD = [(*PLAN, "test.record")]
+SLOW = [(*PLAN, "test.slow")]
+WATCHDOG = 2.0
+
+
+@pytest.fixture
+def manager(tmp_path, monkeypatch):
+    """A manager with a watchdog of two seconds."""
+    managers.watched(monkeypatch)
+    m = managers.Manager(tmp_path, watchdog_ms=int(WATCHDOG * 1000))
+    yield m
+    m.close()
+
+
+def healthy(m, seconds, since=None):
+    """Never silent for as long as the watchdog waits."""
+    since = since or time.monotonic()
+    time.sleep(max(0.0, since + seconds - time.monotonic()))
+    silence = m.longest_silence(since, time.monotonic())
+    assert silence < WATCHDOG, f"silent for {silence:.2f} s"
+
+
+def silent(m, since):
+    """Within the watchdog's time no more signs of life, and then none for as long:
+    systemd restarts."""
+    time.sleep(max(0.0, since + 2 * WATCHDOG + 0.5 - time.monotonic()))
+    late = [at - since for at, _ in m.values("WATCHDOG", since) if at - since > WATCHDOG]
+    assert not late, f"signs of life {late} s after a thread had hung"
+
+
+# --- states
+
+
+@pytest.mark.sanitize
+def test_ready_means_that_nothing_is_missed(db, daemon, manager):
+    d = daemon(RECORD, env=manager.env)
+    at = manager.wait("READY", "1")
+    assert "listening on" in d.log()
+    private.wait_until(lambda: manager.status() == "serving 1 routes with 2 workers", what=manager.status)
+    service.publish(db, "ad_strands", "AD_1", [TAG])
+    assert service.final(db, "dm", "AD_1", TAG)["state"] == "done"
+    assert not [said for when, said in manager.said if when < at and "STOPPING" in said]
+
+
+def test_not_ready_while_it_cannot_listen(db, daemon, manager, tmp_path):
+    hold = tmp_path / "hold"
+    hold.touch()
+    d = daemon(RECORD, ready=False, env=manager.env, failpoints=f"loader.run=hold:{hold}")
+    manager.wait("STATUS", "starting")
+    time.sleep(0.5)
+    assert not manager.values("READY")
+    hold.unlink()
+    manager.wait("READY", "1")
+    d.wait_ready()
+
+
+@pytest.mark.sanitize
+def test_reload_is_told(db, daemon, manager):
+    d = daemon(RECORD, env=manager.env)
+    manager.wait("READY", "1")
+    before = time.monotonic()
+    reloading.hang_up(d, workers={"threads": 3})
+    at = manager.wait("RELOADING", "1", since=before)
+    usec = int(manager.values("MONOTONIC_USEC", since=before)[0][1])
+    assert before <= usec / 1e6 <= at
+    assert manager.wait("STATUS", "reloading", since=before) < manager.wait("READY", "1", since=at)
+    manager.wait("STATUS", "serving 1 routes with 3 workers", since=at)
+
+
+def test_refused_reload_is_over_too(db, daemon, manager):
+    d = daemon(RECORD, env=manager.env)
+    manager.wait("READY", "1")
+    before = time.monotonic()
+    reloading.hang_up(d, expect=reloading.REFUSED, text="nonsense\n")
+    at = manager.wait("RELOADING", "1", since=before)
+    manager.wait("READY", "1", since=at)
+    manager.wait("STATUS", "serving 1 routes with 2 workers", since=at)
+    service.publish(db, "ad_strands", "AD_1", [TAG])
+    assert service.final(db, "dm", "AD_1", TAG)["state"] == "done"
+
+
+@pytest.mark.sanitize
+def test_stop_asks_for_no_more_time_than_stop_timeout_allows(db, daemon, manager):
+    limit = 5.0
+    d = daemon(SLOW, env=manager.env, conf={"workers": {"threads": 2, "batch": 1}, "stop_timeout": f"{int(limit)}s"})
+    for i in range(2):
+        service.publish(db, "ad_strands", f"AD_{i}", [TAG], timeframe="3")
+    private.wait_until(lambda: service.sleeping(db) == 2)
+    since = time.monotonic()
+    d.signal(signal.SIGTERM)
+    manager.wait("STOPPING", "1")
+    manager.wait("STATUS", "stopping: 2 batches run")
+    assert d.wait() == 0
+    asked = manager.values("EXTEND_TIMEOUT_USEC", since)
+    assert asked
+    for at, usec in asked:
+        assert at + int(usec) / 1e6 <= since + limit + 0.2, asked
+    # and always in time
+    ends = [at + int(usec) / 1e6 for at, usec in asked]
+    for end, (at, _) in zip(ends, asked[1:]):
+        assert at < end
+    assert manager.longest_silence(since, time.monotonic()) < WATCHDOG
+    assert set(service.states(db, "dm", TAG).values()) == {"done"}
+
+
+def test_stop_with_no_time_asks_for_none(db, daemon, manager):
+    d = daemon(SLOW, env=manager.env, conf={"stop_timeout": "0s"})
+    service.publish(db, "ad_strands", "AD_1", [TAG], timeframe="30")
+    wait_for_sleep(db)
+    since = time.monotonic()
+    d.signal(signal.SIGTERM)
+    assert d.wait() == 0
+    assert manager.values("STOPPING") and not manager.values("EXTEND_TIMEOUT_USEC", since)
+
+
+def test_another_process_is_watched(db, daemon, tmp_path):
+    """WATCHDOG_PID names another one, such as the shell that started us."""
+    m = managers.Manager(tmp_path, watchdog_ms=2000)
+    try:
+        d = daemon(RECORD, env={**m.env, "WATCHDOG_PID": str(os.getpid())})
+        m.wait("READY", "1")
+        time.sleep(1.5)
+        assert not m.values("WATCHDOG")
+        d.stop()
+        assert m.values("STOPPING")
+    finally:
+        m.close()
+
+
+# --- healthy
+
+
+LONG = [22, pytest.param(600, marks=pytest.mark.long)]
+
+
+@pytest.mark.parametrize("seconds", LONG)
+def test_no_server_at_start(db, daemon, manager, seconds):
+    d = daemon(RECORD, ready=False, env=manager.env,
+               conf={"module_communication": {"database": {"host": "/no/such/directory"}}})
+    manager.wait("WATCHDOG", "1")
+    since = time.monotonic()
+    manager.wait("STATUS", "waiting for the server: no connection to server \"/no/such/directory\"")
+    healthy(manager, seconds, since)
+    assert not manager.values("READY")
+    # systemd's time for a start must not run out
+    asked = manager.values("EXTEND_TIMEOUT_USEC")
+    for (at, usec), (later, _) in zip(asked, asked[1:]):
+        assert later < at + int(usec) / 1e6
+    assert asked[-1][0] + int(asked[-1][1]) / 1e6 > time.monotonic()
+    d.signal(signal.SIGTERM)
+    assert d.wait() == 0
+
+
+@pytest.mark.parametrize("seconds", LONG)
+def test_server_goes_away(db, daemon, manager, seconds):
+    with private.Cluster() as own:
+        there = own.database()
+        d = daemon(RECORD, db=there, env=manager.env)
+        manager.wait("READY", "1")
+        there.close()
+        since = time.monotonic()
+        own.stop()
+        manager.wait("STATUS", "waiting for the server: ", since=since)
+        healthy(manager, seconds, since)
+        own.start()
+        back = time.monotonic()
+        manager.wait("STATUS", "serving 1 routes with 2 workers", since=back)
+        service.publish(there, "ad_strands", "AD_1", [TAG])
+        assert service.final(there, "dm", "AD_1", TAG)["state"] == "done"
+        healthy(manager, 1, since)
+        d.stop()
+
+
+@pytest.mark.sanitize
+def test_silent_server(db, daemon, manager):
+    """It takes the connection and says nothing."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        s.listen(64)
+        d = daemon(RECORD, ready=False, env=manager.env,
+                   conf={"module_communication": {"database": {"host": "127.0.0.1", "port": s.getsockname()[1],
+                                                               "connect_timeout": "60s"}}})
+        manager.wait("WATCHDOG", "1")
+        healthy(manager, 6)
+        d.signal(signal.SIGTERM)
+        assert d.wait() == 0
+
+
+@pytest.mark.sanitize
+@pytest.mark.parametrize("seconds", [5, pytest.param(600, marks=pytest.mark.long)])
+def test_idle(db, daemon, manager, seconds):
+    daemon(RECORD, env=manager.env, conf={"scan": {"interval": "1h"}})
+    manager.wait("READY", "1")
+    healthy(manager, seconds)
+
+
+@pytest.mark.parametrize("seconds", [10, pytest.param(600, marks=pytest.mark.long)])
+def test_long_handler(db, daemon, manager, seconds):
+    daemon(SLOW, env=manager.env, conf={"workers": {"threads": 1, "handler_timeout": "1h"}})
+    manager.wait("READY", "1")
+    service.publish(db, "ad_strands", "AD_1", [TAG], timeframe=str(seconds))
+    wait_for_sleep(db)
+    healthy(manager, seconds)
+    assert service.final(db, "dm", "AD_1", TAG)["state"] == "done"
+
+
+def test_slow_name_server(db, daemon, manager):
+    """The resolver blocks a thread, and is allowed to for a minute."""
+    daemon(RECORD, env=manager.env, failpoints="connect.resolve=sleep:6000@1")
+    manager.wait("WATCHDOG", "1")
+    healthy(manager, 6)
+    manager.wait("READY", "1")
+
+
+# --- not healthy
+
+
+@pytest.mark.sanitize
+@pytest.mark.parametrize("name, thread", [
+    ("worker.take", "worker-"), ("scan.page", "scanner"), ("listener.notified", "listener")])
+def test_hung_thread(db, daemon, manager, tmp_path, name, thread):
+    """It hangs outside of any wait; when it is back, all is well again."""
+    hold = tmp_path / "hold"
+    d = daemon(RECORD, env=manager.env, failpoints=f"{name}=hold:{hold}")
+    manager.wait("READY", "1")
+    healthy(manager, 1)
+    hold.touch()
+    since = time.monotonic()
+    service.publish(db, "ad_strands", "AD_1", [TAG])
+    private.wait_until(lambda: "has not been heard of" in d.log(), timeout=5)
+    assert f"thread {thread}" in d.log()
+    silent(manager, since)
+    hold.unlink()
+    manager.wait("WATCHDOG", "1", since=time.monotonic(), timeout=3)
+    assert service.final(db, "dm", "AD_1", TAG)["state"] == "done"
+    d.wait_log("every thread is heard of again")
+
+
+@pytest.mark.sanitize
+def test_hung_old_generation(db, daemon, manager, tmp_path):
+    hold = tmp_path / "hold"
+    hold.touch()
+    d = daemon(RECORD, env=manager.env, failpoints=f"claim.after=hold:{hold}@1")
+    manager.wait("READY", "1")
+    service.publish(db, "ad_strands", "AD_1", [TAG])
+    since = time.monotonic()
+    reloading.hang_up(d, workers={"threads": 3})
+    # the new generation serves, and yet a restart is due
+    service.publish(db, "ad_strands", "AD_2", [TAG])
+    assert service.final(db, "dm", "AD_2", TAG)["state"] == "done"
+    silent(manager, since)
+    hold.unlink()
+    manager.wait("WATCHDOG", "1", since=time.monotonic(), timeout=3)
+    assert service.final(db, "dm", "AD_1", TAG)["state"] == "done"
+    private.wait_until(lambda: reloading.generations(d) == 1)
+
+
+def test_hung_resolver_is_noticed_in_the_end(db, daemon, manager):
+    """Not before its minute is over: the loader is the only thread so far."""
+    d = daemon(RECORD, ready=False, env=manager.env, failpoints="connect.resolve=sleep:1000000")
+    manager.wait("WATCHDOG", "1")
+    healthy(manager, 3)
+    assert not manager.values("READY")
+    d.kill()
