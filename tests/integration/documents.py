@@ -29,6 +29,7 @@ strandd() { exec setpriv --pdeathsig KILL %(to_reader)s %(strandd)s "$@"; }
 serve() { export PGUSER=strandd; exec setpriv --pdeathsig KILL %(to_service)s %(strandd)s "$@"; }
 sudo() { case $1 in -u) as "%(server)s" env PGUSER="$2" "${@:3}";; *) "$@";; esac }
 systemctl() {
+	[ "$1" != reload ] || { kill -HUP "$service"; return; }
 	[ -z "$service" ] || { kill "$service"; wait "$service"; }
 	%(exec_start)s &
 	service=$!
