@@ -10,10 +10,6 @@
 #include "conf/print.h"
 #include "conf/report.h"
 
-#ifndef SYSCONFDIR
-#define SYSCONFDIR "/etc"
-#endif
-
 const char *argp_program_version = PACKAGE_NAME " " PACKAGE_VERSION;
 const char *argp_program_bug_address = NULL;
 
