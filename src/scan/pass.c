@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "scan/page.h"
+#include "scan/urgent.h"
 
 #define PAGES_A_TURN 8		/* then the other routes' turn */
 #define RECORD_TIMEOUT_MS 2000	/* it is only a hint, and may stand between us and a stop */
@@ -17,7 +18,7 @@ static int query_text(struct scanner *s, const char *sql, PGresult **ret_result,
 	return conn_query(s->conn, sql, 0, NULL, clock_after_ms(PAGE_TIMEOUT_MS), ret_result, e);
 }
 
-static int take_snapshot(struct scanner *s, struct snapshot *ret, struct err *e)
+int pass_take_snapshot(struct scanner *s, struct snapshot *ret, struct err *e)
 {
 	PGresult *res;
 	int code = query_text(s, "SELECT pg_catalog.pg_current_snapshot()", &res, e);
@@ -72,7 +73,7 @@ static int begin(struct scanner *s, unsigned route, struct err *e)
 	struct snapshot now = { 0 };
 	uint64_t position = 0;
 	int64_t attached_at = 0;
-	int ret = take_snapshot(s, &now, e);
+	int ret = pass_take_snapshot(s, &now, e);
 
 	if (!ret)
 		ret = read_position(s, route, &position, &attached_at, e);
@@ -91,6 +92,8 @@ static int begin(struct scanner *s, unsigned route, struct err *e)
 	sr->position = position;
 	sr->pass = (struct scan_pass){ .now = now, .high = sr->full };
 	set_range(&sr->pass, sr->full ? position : 0, sr->full ? now.xmax : 0);
+	if (sr->full)
+		urgent_begin(sr, &now);
 	sr->running = true;
 	return 0;
 }
@@ -157,6 +160,8 @@ int pass_run(struct scanner *s, unsigned route, struct err *e)
 
 	if (!ret && !sr->running)
 		ret = begin(s, route, e);
+	if (!ret)
+		ret = urgent_look(s, route, e);
 	urgent = sr->pass.high;
 	if (ret == STRAND_ENOENT) {
 		/* Detached: if it is attached again, it starts anew. */

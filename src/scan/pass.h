@@ -13,6 +13,9 @@
  * STRAND_ESTOPPED; errors of conn_query. */
 int pass_run(struct scanner *s, unsigned route, struct err *e) MUST_CHECK;
 
+/* A snapshot as of now; the caller releases it.  Errors of conn_query. */
+int pass_take_snapshot(struct scanner *s, struct snapshot *ret, struct err *e) MUST_CHECK;
+
 /* Forgets an unfinished pass: the next one begins anew. */
 void pass_abandon(struct scanner *s, unsigned route);
 

@@ -9,6 +9,7 @@
 #include "queue/sleep.h"
 #include "scan/due.h"
 #include "scan/pass.h"
+#include "scan/urgent.h"
 
 #define RECORD_MS 10000		/* positions are recorded at most this often */
 #define ROOM_MS 5		/* a pass without room looks again after this */
@@ -143,6 +144,8 @@ static int serve_route(struct scanner *s, unsigned route, struct err *e)
 	int ret;
 
 	activity_set_on("scanning", s->context->routes->routes[route].conf->tag, 0, 0);
+	if (marked)
+		urgent_mark(sr);
 	ret = pass_run(s, route, e);
 
 	sr->next_at = ret == STRAND_EFULL ? clock_after_ms(suspension_on(s->context->suspensions, route)

@@ -34,6 +34,15 @@ struct scan_pass {
 	int64_t hash;
 };
 
+/* How far the looks at urgent strands alone have come: see urgent.h. */
+struct scan_urgent {
+	uint64_t from;		/* the next one reads from here; 0: before the first pass */
+	int64_t hash;
+	uint64_t next_from;	/* the one after it, when that has read all */
+	bool midway;
+	int64_t look_at;	/* clock_now() based */
+};
+
 /* What the scanner knows of one route; its own thread's, but for `marked`. */
 struct scan_route {
 	_Atomic bool marked;	/* hints were dropped: a pass is wanted now */
@@ -42,6 +51,7 @@ struct scan_route {
 	struct snapshot since;
 	bool running;		/* a pass is not finished; `pass` says where it is */
 	struct scan_pass pass;
+	struct scan_urgent urgent;
 	int64_t next_at;	/* clock_now() based: its next turn, if nothing is marked before */
 	struct outage trouble;	/* errors of this route's statements */
 	uint64_t read_to;	/* no row was read at or above this xact_id */

@@ -71,6 +71,26 @@ def test_a_full_queue_does_not_keep_a_high_strand_out(db, daemon, wait_until):
     assert service.count_receipts(db, "dm", PLAN) == 1
 
 
+@pytest.mark.sanitize
+@pytest.mark.parametrize("before", [True, False])
+def test_a_long_pass_does_not_keep_a_high_strand_out(db, daemon, wait_until, before):
+    """Nothing but scans tells of it, and the pass over the backlog, the first one or a
+    later one, takes as long as the backlog."""
+    without = {"module_communication": {"notifications": {"enabled": False}}}
+    if before:
+        service.publish_many(db, "ad_strands", "AD_", 3000, [PLAN], timeframe="0.05")
+    d = daemon([SLOW], {**without, "workers": {"threads": 2, "reserved_for_high": 1, "batch": 1}, "queue": {"limit": 100},
+                        "scan": {"interval": "200ms", "page": 50}})
+    if not before:
+        wait_until(lambda: any(v for k, v in d.metrics().items() if k.startswith("strandd_scan_passes_total")))
+        service.publish_many(db, "ad_strands", "AD_", 3000, [PLAN], timeframe="0.05")
+    for n in range(3):
+        wait_until(lambda n=n: service.count_receipts(db, "dm", PLAN) > 5 * n)
+        service.publish(db, "ad_strands", f"AD_high{n}", [PLAN, HIGH])
+        service.final(db, "dm", f"AD_high{n}", PLAN, timeout=5)
+    assert service.count_receipts(db, "dm", PLAN) < 1000
+
+
 # --- reserved workers
 
 
