@@ -12,6 +12,7 @@
 #include "work/run.h"
 
 #define IDLE_MS 1000
+#define READY_AGAIN_MS 10000	/* when it could not be made ready */
 #define PROBE_STRANDS 10
 #define PACE_WEIGHT 8		/* of the past, against one batch */
 
@@ -30,11 +31,12 @@ int worker_init(struct worker *w, const struct context *x, struct again *again, 
 	const struct conf *conf = x->conf;
 
 	*w = (struct worker){ .context = x, .again = again, .number = number,
-			      .max_batch = largest_batch(x) };
+			      .max_batch = largest_batch(x),
+			      .reserved = number < (unsigned)conf->workers_reserved_for_high };
 	w->pool = (struct connpool){
 		.targets = { x->target }, .routes = x->routes,
 		.connect_timeout_ms = conf->db_connect_timeout_ms,
-		.idle_timeout_ms = conf->db_idle_timeout_ms,
+		.idle_timeout_ms = w->reserved ? 0 : conf->db_idle_timeout_ms,
 		.max_lifetime_ms = conf->db_max_lifetime_ms,
 		.stop_fd = x->stop->now.fd,
 	};
@@ -228,10 +230,28 @@ static void probe(struct worker *w)
 	queue_leave(x->queue, (unsigned)route);
 }
 
+/* A high strand must not wait for a connection and for statements to be prepared.
+ * Quietly: whoever has work to do will tell what is wrong. */
+static void keep_ready(struct worker *w)
+{
+	const struct context *x = w->context;
+	int64_t deadline = clock_after_ms(x->conf->db_connect_timeout_ms);
+	struct session *s;
+	struct err e;
+	int ret;
+
+	if (!w->reserved || clock_now() < w->ready_at)
+		return;
+	ret = connpool_get(&w->pool, 0, &s, &e);
+	for (size_t i = 0; !ret && i < x->routes->n; i++)
+		ret = session_prepare(s, &x->routes->routes[i], deadline, &e);
+	w->ready_at = clock_after_ms(ret ? READY_AGAIN_MS : IDLE_MS);
+}
+
 static int64_t wake_at(const struct worker *w)
 {
 	int64_t at = clock_after_ms(IDLE_MS), due = again_next(w->again);
-	int64_t next = suspension_next(w->context->suspensions);
+	int64_t next = w->reserved ? INT64_MAX : suspension_next(w->context->suspensions);
 
 	at = due < at ? due : at;
 	return next < at ? next : at;
@@ -248,7 +268,8 @@ void worker_run(void *arg)
 		if (FAILPOINT("worker.take"))
 			continue;
 		again_return_due(w->again, x->queue, clock_now());
-		probe(w);
+		if (!w->reserved)
+			probe(w);
 		w->in_hand = !w->in_hand;
 		n = queue_take(x->queue, w->number, w->items[w->in_hand], w->max_batch, &route);
 		if (n) {
@@ -261,6 +282,7 @@ void worker_run(void *arg)
 		}
 		end_last(w);
 		connpool_tidy(&w->pool, clock_now());
+		keep_ready(w);
 		activity_set("idle");
 		(void)!queue_wait(x->queue, w->number, wake_at(w), x->stop->drain.fd);
 	}

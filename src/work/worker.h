@@ -15,6 +15,8 @@
 struct worker {
 	const struct context *context;
 	unsigned number;		/* 0..threads-1 */
+	bool reserved;			/* for high strands: its session is kept ready, it does not probe */
+	int64_t ready_at;		/* clock_now() based: next look whether it is */
 	struct connpool pool;
 	struct again *again;		/* borrowed; all workers' */
 	size_t max_batch;		/* the largest of any route */

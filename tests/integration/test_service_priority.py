@@ -117,6 +117,24 @@ def test_all_workers_take_high_strands(db, daemon, wait_until):
     wait_until(lambda: service.sleeping(db) == 2)
 
 
+def test_the_session_of_a_reserved_worker_is_ready(db, daemon, wait_until):
+    """Before its first strand."""
+    def idle(d):
+        wait_until(lambda: all(row["state"] == "idle" for row in service.sessions(db)))
+        return len(service.sessions(db))
+    d = daemon([SLOW, QUICK], {"workers": {"threads": 2}})
+    d.wait_log("listening")
+    time.sleep(1)
+    without = idle(d)
+    d.stop()
+    d = daemon([SLOW, QUICK], {"workers": {"threads": 2, "reserved_for_high": 1}})
+    wait_until(lambda: idle(d) == without + 1)
+    service.publish(db, "dm_strands", "DM_high", [EXECUTE, HIGH])
+    service.final(db, "tr", "DM_high", EXECUTE)
+    assert idle(d) == without + 1
+    assert db.value("SELECT finished_at - started_at < '1s' FROM tr_receipts")
+
+
 def test_somebody_is_left_for_normal_strands(db, build):
     log = service.refused(db, conf={"workers": {"threads": 2, "reserved_for_high": 2}})
     assert "reserved_for_high" in log and "normal" in log
