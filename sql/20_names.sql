@@ -1,4 +1,4 @@
--- Functions: this file and those up to 29.  Those of a hot path are written so
+-- Functions: this file and those up to 39.  Those of a hot path are written so
 -- that PostgreSQL can inline them: no SET clause, every name and operator
 -- qualified.  All others run under a pinned search_path.
 

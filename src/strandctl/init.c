@@ -22,7 +22,7 @@ struct args {
 
 enum { OPTION_PRINT = OPTION_FIRST, OPTION_NO_ROUTES, OPTION_GRANT };
 
-static const char routes_file[] = "40_routes.sql";
+static const char routes_file[] = "50_routes.sql";
 static const char uninstall_file[] = "90_uninstall.sql";
 
 static const struct argp_option options[] = {
