@@ -1,10 +1,9 @@
 /* strandctl uninstall: takes everything out that init and attach put in. */
-#include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "strandctl/ask.h"
 #include "strandctl/ctl.h"
 #include "strandctl/locked.h"
 #include "strandctl/options.h"
@@ -47,23 +46,6 @@ static const struct argp argp = {
 	.children = options_children,
 };
 
-/* One line from the terminal; an interrupt ends the wait. */
-static int read_answer(struct ctl *ctl, char *out, size_t size, struct err *e)
-{
-	struct pollfd fds[] = { { .fd = STDIN_FILENO, .events = POLLIN },
-				{ .fd = ctl->interrupted.fd, .events = POLLIN } };
-	ssize_t n;
-
-	while (poll(fds, 2, -1) < 0 && errno == EINTR)
-		;
-	if (fds[1].revents)
-		return err_set(e, STRAND_ESTOPPED, "interrupted");
-	n = read(STDIN_FILENO, out, size - 1);
-	out[n > 0 ? n : 0] = '\0';
-	out[strcspn(out, "\n")] = '\0';
-	return 0;
-}
-
 static int ask(struct ctl *ctl, struct err *e)
 {
 	const char *db = PQdb(conn_pg(ctl->conn));
@@ -74,7 +56,7 @@ static int ask(struct ctl *ctl, struct err *e)
 		return err_set(e, STRAND_EINVAL, "uninstall removes every receipt: say --yes");
 	fprintf(stderr, "Remove strandd's routes and receipts from database \"%s\"? The strands stay."
 		" Type yes: ", db);
-	ret = read_answer(ctl, answer, sizeof(answer), e);
+	ret = ask_line(ctl, answer, sizeof(answer), e);
 	if (!ret && strcmp(answer, "yes") != 0)
 		ret = err_set(e, STRAND_EINVAL, "nothing was changed");
 	return ret;
