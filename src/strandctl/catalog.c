@@ -21,7 +21,8 @@ static const char tables_sql[] =
 static const char routes_sql[] =
 	"SELECT r.receiver::oid, r.source::oid, r.route, r.tag, r.attached_at::timestamptz(0),"
 	"       r.detached_at IS NULL, r.history IS NOT NULL, r.position,"
-	"       r.database_identifier = strandd.database_identifier()"
+	"       r.database_identifier = strandd.database_identifier(),"
+	"       r.suspended_at::timestamptz(0), regexp_replace(r.suspended_error, '[[:cntrl:]]', ' ', 'g')"
 	"  FROM strandd.routes() r ORDER BY r.receiver::oid, r.route";
 
 static const char near_sql[] =
@@ -69,6 +70,8 @@ static void read_route(struct attachment *a, const struct catalog *c, const PGre
 		.history = is_true(res, row, 6),
 		.position = PQgetvalue(res, row, 7),
 		.same_system = is_true(res, row, 8),
+		.suspended_at = cell(res, row, 9),
+		.suspended_error = cell(res, row, 10),
 	};
 }
 
@@ -123,6 +126,31 @@ const char *catalog_near_tag(const struct catalog *c, const char *tag, const cha
 	near = nearest(tag, tags, n);
 	free(tags);
 	return near;
+}
+
+int catalog_check_tag(const struct catalog *c, const char *tag, const struct module_table *source,
+		      struct err *e)
+{
+	const char *near;
+
+	for (size_t i = 0; i < c->n_routes; i++)
+		if (!strcmp(c->routes[i].tag, tag) && (!source || c->routes[i].source == source))
+			return 0;
+	near = catalog_near_tag(c, tag, source ? source->oid : NULL);
+	if (!near)
+		near = catalog_near_tag(c, tag, NULL);
+	return err_set(e, STRAND_ENOENT, "no route %.100s%s%s%s%s", tag, source ? " leads from " : "",
+		       source ? source->name : "", near ? "; did you mean " : "; see strandctl status",
+		       near ? near : "");
+}
+
+void catalog_names(const struct catalog *c, char *out, size_t size)
+{
+	size_t used = 0;
+
+	*out = '\0';
+	for (size_t i = 0; i < c->n_tables && used < size; i++)
+		used += (size_t)snprintf(out + used, size - used, "%s%s", i ? ", " : "", c->tables[i].name);
 }
 
 /* A schema-qualified name is compared with what follows the schema too. */

@@ -32,6 +32,7 @@ struct attachment {
 	bool attached;		/* not detached */
 	bool history;		/* its history is not yet written */
 	bool same_system;	/* attached on this very database cluster */
+	const char *suspended_at, *suspended_error;	/* NULL: it is not; one line */
 };
 
 struct catalog {
@@ -45,6 +46,14 @@ struct catalog {
 /* The attached tag that is nearest to this one, NULL when none is near: of the
  * source table with this oid, or of any (NULL). */
 const char *catalog_near_tag(const struct catalog *c, const char *tag, const char *source_oid);
+
+/* STRAND_ENOENT, with the nearest, when no route has this tag: from this source, or
+ * from any (NULL). */
+int catalog_check_tag(const struct catalog *c, const char *tag, const struct module_table *source,
+		      struct err *e) MUST_CHECK;
+
+/* "ad_strands, dm_strands": where one has looked. */
+void catalog_names(const struct catalog *c, char *out, size_t size);
 
 int catalog_load(struct catalog *c, struct ctl *ctl, struct err *e) MUST_CHECK;
 void catalog_release(struct catalog *c);

@@ -175,7 +175,7 @@ static void add_receipt(struct node *n, const struct attachment *a, const PGresu
 	const char *hop = cell(res, row, RECEIPT_HOP_MS), *error = cell(res, row, RECEIPT_ERROR);
 
 	buf_addf(&n->receipts, "%s%s %s", n->receipts.len ? "\n" : "", a->tag,
-		 PQgetvalue(res, row, RECEIPT_STATE));
+		 PQgetvalue(res, row, RECEIPT_SHOWN));
 	if (hop)
 		buf_addf(&n->receipts, " %s ms", hop);
 	if (error && *error)

@@ -35,6 +35,8 @@ static const struct command {
 	{ "recent", "Show the newest strands with given tags", command_recent, service },
 	{ "trace", "Show the tree of strands that one belongs to", command_trace, service },
 	{ "status", "Show the routes and what waits on them", command_status, service },
+	{ "withdraw", "Take unread strands off their routes", command_withdraw, owner },
+	{ "resume", "End the suspension of a route", command_resume, owner },
 };
 
 #define N_COMMANDS (sizeof(commands) / sizeof(*commands))

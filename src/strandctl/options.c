@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "conf/unit.h"
+
 enum { OPTION_LOCK_WAIT = OPTION_GLOBAL, OPTION_ROUTE_TAG, OPTION_SOURCE, OPTION_RECEIVER };
 
 static const struct argp_option global_options[] = {
@@ -29,6 +31,16 @@ long options_number(struct argp_state *state, const char *option, const char *te
 		argp_error(state, "--%s %s: give a whole number from %ld to %ld", option, text, least,
 			   most);
 	return n;
+}
+
+int64_t options_duration(struct argp_state *state, const char *option, const char *text)
+{
+	int64_t ms = 0;
+
+	if (duration_parse(text, &ms) != UNIT_OK || ms < 0)
+		argp_error(state, "--%s %s: give a duration with its unit, such as 90s, 30min, 12h or 7d (units: "
+			   DURATION_UNITS ")", option, text);
+	return ms;
 }
 
 static error_t parse_global(int key, char *arg, struct argp_state *state)
@@ -105,6 +117,18 @@ error_t options_id(int key, char *arg, struct argp_state *state, const char **re
 		return 0;
 	case ARGP_KEY_NO_ARGS:
 		argp_error(state, "give the id of a strand");
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+error_t options_list(int key, struct argp_state *state, struct options_list *ret_list)
+{
+	switch (key) {
+	case ARGP_KEY_ARGS:
+		ret_list->items = state->argv + state->next;
+		ret_list->n = (size_t)(state->argc - state->next);
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;

@@ -29,6 +29,15 @@ extern const struct argp_child route_children[];
 /* The one argument ID: what a parser returns for keys that it does not know. */
 error_t options_id(int key, char *arg, struct argp_state *state, const char **ret_id);
 
+/* Any number of arguments, borrowed from argv. */
+struct options_list {
+	char **items;
+	size_t n;
+};
+
+/* What a parser returns for keys that it does not know. */
+error_t options_list(int key, struct argp_state *state, struct options_list *ret_list);
+
 /* Parses a command's arguments; does not return when they are bad (exit code
  * EXIT_USAGE, the reason and usage on standard error) or ask for help. */
 void options_parse(const struct argp *argp, int argc, char **argv, void *args);
@@ -36,5 +45,8 @@ void options_parse(const struct argp *argp, int argc, char **argv, void *args);
 /* `text` as a whole number within bounds, or argp_error. */
 long options_number(struct argp_state *state, const char *option, const char *text, long least,
 		    long most);
+
+/* `text` as a duration with its unit, in milliseconds, or argp_error. */
+int64_t options_duration(struct argp_state *state, const char *option, const char *text);
 
 #endif

@@ -51,7 +51,7 @@ enum { RECEIPT_COLUMNS = 7 };
 static const struct column receipt_columns[RECEIPT_COLUMNS] = {
 	{ "TAG", COLUMN_TEXT, FOR_BOTH },
 	{ "RECEIVER", COLUMN_TEXT, FOR_BOTH },
-	{ "STATE", COLUMN_TEXT, FOR_BOTH },
+	{ "STATE", COLUMN_WRAP, FOR_BOTH },
 	{ "ATTEMPT", COLUMN_NUMBER, FOR_BOTH },
 	{ "HOP MS", COLUMN_NUMBER, FOR_BOTH },
 	{ "REPLIES", COLUMN_WRAP, FOR_BOTH },
@@ -98,7 +98,7 @@ static void show_columns(const struct module_table *t, const PGresult *res)
 static void show_receipt(struct table *table, const struct attachment *a, const PGresult *res)
 {
 	static const enum receipt_column from[RECEIPT_COLUMNS] = {
-		0, 0, RECEIPT_STATE, RECEIPT_ATTEMPT, RECEIPT_HOP_MS, RECEIPT_REPLY_IDS, RECEIPT_ERROR,
+		0, 0, RECEIPT_SHOWN, RECEIPT_ATTEMPT, RECEIPT_HOP_MS, RECEIPT_REPLY_IDS, RECEIPT_ERROR,
 	};
 	struct libscols_line *row = table_row(table, NULL);
 

@@ -2,16 +2,20 @@
 
 #include "base/buf.h"
 
+#define FINAL "coalesce(r.state IN ('done', 'failed', 'expired', 'withdrawn', 'skipped'), false)"
+#define HOP(digits) "round(extract(epoch FROM CASE WHEN " FINAL " THEN r.finished_at - s.tagged_at END) * 1000, " digits ")"
+
 static const char columns_sql[] =
-	"SELECT s.id, coalesce(r.state, 'waiting'),"
-	" coalesce(r.state IN ('done', 'failed', 'expired', 'withdrawn', 'skipped'), false),"
-	" r.attempt, r.started_at::timestamptz(3), r.finished_at::timestamptz(3),"
-	" round(extract(epoch FROM r.finished_at - s.tagged_at) * 1000, 1),"
+	"SELECT s.id, coalesce(r.state, 'waiting'), " FINAL ","
+	" concat(coalesce(r.state, 'waiting'), CASE WHEN r.state = 'retry' THEN ' due ' || r.due_at::timestamptz(0) END,"
+	"  CASE WHEN r.state = 'retry' AND r.attempt > 0 THEN ' after attempt ' || r.attempt END,"
+	"  CASE WHEN $6::boolean AND NOT " FINAL " THEN ', route suspended' END),"
+	" r.attempt, r.started_at::timestamptz(3), r.finished_at::timestamptz(3), " HOP("1") ","
 	" translate(concat_ws(' ', nullif('[' || r.sqlstate || ']', '[]'), r.error), E'\\n\\r\\t', '   '),"
 	" array_to_string(r.reply_ids, E'\\n'),"
 	" jsonb_build_object('tag', $3::text, 'receiver', $4::text, 'state', coalesce(r.state, 'waiting'),"
-	"  'hop_ms', round(extract(epoch FROM r.finished_at - s.tagged_at) * 1000, 3))"
-	"  || coalesce(to_jsonb(r) - 'state' - 'strand_id' - 'marked' - 'instance', '{}')";
+	"  'route_suspended', $6::boolean, 'hop_ms', " HOP("3") ")"
+	"  || coalesce(to_jsonb(r) - 'state' - 'strand_id' - 'long_id' - 'marked' - 'instance', '{}')";
 
 static const char replies_sql[] =
 	", (SELECT string_agg(concat_ws(' ', x.id, to_jsonb(x) ->> 'kind', x.tags), E'\\n')"
@@ -29,7 +33,8 @@ static const char from_sql[] =
 int receipts_query(struct ctl *ctl, const struct attachment *a, const char *ids, bool replies,
 		   PGresult **ret_result, struct err *e)
 {
-	const char *values[] = { ids, a->number, a->tag, a->receiver->name, a->attached ? "t" : "f" };
+	const char *values[] = { ids, a->number, a->tag, a->receiver->name, a->attached ? "t" : "f",
+				 a->suspended_at ? "t" : "f" };
 	struct buf sql = BUF_INIT;
 	int ret;
 
@@ -39,7 +44,7 @@ int receipts_query(struct ctl *ctl, const struct attachment *a, const char *ids,
 		buf_addf(&sql, replies_sql, a->receiver->sql);
 	buf_addf(&sql, from_sql, a->source->sql, a->receiver->receipts);
 	ret = sql.failed ? err_set(e, STRAND_ENOMEM, "out of memory")
-		: ctl_query(ctl, sql.data, 5, values, ret_result, e);
+		: ctl_query(ctl, sql.data, 6, values, ret_result, e);
 	buf_release(&sql);
 	return ret;
 }

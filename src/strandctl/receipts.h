@@ -10,6 +10,7 @@ enum receipt_column {
 	RECEIPT_ID,		/* of the strand */
 	RECEIPT_STATE,		/* "waiting" when there is none yet */
 	RECEIPT_FINAL,
+	RECEIPT_SHOWN,		/* the state for people: when a retry is due, a suspension */
 	RECEIPT_ATTEMPT,
 	RECEIPT_STARTED,
 	RECEIPT_FINISHED,

@@ -3,12 +3,14 @@
 #ifndef STRANDD_STRANDCTL_ROUTE_STATUS_H
 #define STRANDD_STRANDCTL_ROUTE_STATUS_H
 
+#include "base/buf.h"
 #include "strandctl/catalog.h"
 #include "strandctl/table.h"
 
 struct route_status {
 	struct ctl *ctl;
 	struct table *routes, *receipts;
+	struct buf suspended;	/* a line for each suspended route, with the remedy */
 };
 
 void route_status_init(struct route_status *s, struct ctl *ctl);

@@ -27,7 +27,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static const struct argp argp = {
 	.parser = parse,
-	.doc = "Shows the server, the schema and, for each route, what waits and what is settled.  A number"
+	.doc = "Shows routes that are suspended, the server, the schema and, for each route, what waits and what"
+	       " is settled.  A number"
 	       " with a plus is a lower bound: nothing is counted to the end of a large table.",
 	.children = options_children,
 };
@@ -112,6 +113,8 @@ static int show(struct ctl *ctl, const struct catalog *c, struct err *e)
 		ret = route_status_add(&status, &c->routes[i], e);
 	if (!ret && ctl->json)
 		json = table_rows_json(status.routes);
+	if (!ret && !ctl->json)
+		fputs(status.suspended.data, stdout);
 	if (!ret)
 		ret = show_server(ctl, c, json, e);
 	if (!ret && !ctl->json)
