@@ -86,6 +86,7 @@ int command_recent(struct ctl *ctl, int argc, char **argv);
 int command_trace(struct ctl *ctl, int argc, char **argv);
 int command_status(struct ctl *ctl, int argc, char **argv);
 int command_withdraw(struct ctl *ctl, int argc, char **argv);
+int command_failed(struct ctl *ctl, int argc, char **argv);
 int command_resume(struct ctl *ctl, int argc, char **argv);
 
 #endif

@@ -36,6 +36,7 @@ static const struct command {
 	{ "trace", "Show the tree of strands that one belongs to", command_trace, service },
 	{ "status", "Show the routes and what waits on them", command_status, service },
 	{ "withdraw", "Take unread strands off their routes", command_withdraw, owner },
+	{ "failed", "List, show, retry or discard what failed or expired", command_failed, owner },
 	{ "resume", "End the suspension of a route", command_resume, owner },
 };
 
