@@ -19,7 +19,7 @@ static const struct argp_option options[] = {
 	{ "set", OPTION_SET, "COLUMN=VALUE", 0, "A column; JSON columns take JSON; may be repeated", 0 },
 	{ "json-row", OPTION_ROW, "OBJECT", 0, "Columns as a JSON object", 0 },
 	{ "stdin", OPTION_STDIN, 0, 0, "Read strands from standard input, a JSON object a line", 0 },
-	{ "allow-unrouted", OPTION_UNROUTED, 0, 0, "Write tags that no route has", 0 },
+	{ "allow-unrouted", OPTION_UNROUTED, 0, 0, "Write tags that no route has, and attributes that would not be heeded", 0 },
 	{ "wait", OPTION_WAIT, 0, 0, "Wait for the receipts and print the replies", 0 },
 	{ "timeout", OPTION_TIMEOUT, "SECONDS", 0, "How long --wait waits (default 60)", 0 },
 	{ 0 },

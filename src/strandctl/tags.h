@@ -21,4 +21,8 @@ void tags_add_list(struct json_object *tags, const char *list);
  * original_strand, error)? */
 bool tag_is_route(const char *tag);
 
+/* Why strandd would not heed this attribute, NULL when it would or when it is none:
+ * a timeout that is no number of seconds, a priority other than high.  Static text. */
+const char *tag_fault(const char *tag);
+
 #endif

@@ -112,7 +112,12 @@ int target_check_tag(const struct target *t, const char *tag, struct err *e)
 	const struct attachment *other;
 	const char *near;
 
-	if (t->allow_unrouted || !t->catalog || !tag_is_route(tag) || route_of(t, tag, false))
+	if (t->allow_unrouted)
+		return 0;
+	if (tag_fault(tag))
+		return err_set(e, STRAND_EINVAL, "tag \"%.80s\" would not be heeded: %s (--allow-unrouted writes it"
+			       " all the same)", tag, tag_fault(tag));
+	if (!t->catalog || !tag_is_route(tag) || route_of(t, tag, false))
 		return 0;
 	other = route_of(t, tag, true);
 	if (other)

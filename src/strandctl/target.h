@@ -29,7 +29,8 @@ bool target_column_is_json(const struct target *t, int column);
 /* Refuses a name that is no column, or one of ours; tells near names. */
 int target_check_column(const struct target *t, const char *name, struct err *e) MUST_CHECK;
 
-/* Refuses a <module>:<action> tag that no route has on this table. */
+/* Refuses a <module>:<action> tag that no route has on this table, and an attribute
+ * that would not be heeded. */
 int target_check_tag(const struct target *t, const char *tag, struct err *e) MUST_CHECK;
 
 /* "AD_" and 12 random hex digits; the caller frees it. */

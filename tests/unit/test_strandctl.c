@@ -6,6 +6,8 @@
 #include "strandctl/tags.h"
 
 #include <check.h>
+#include <ctype.h>
+#include <regex.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -94,6 +96,130 @@ START_TEST(which_tags_are_routes)
 		ck_assert_msg(tag_is_route(routes[i]), "%s", routes[i]);
 	for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++)
 		ck_assert_msg(!tag_is_route(others[i]), "%s", others[i]);
+}
+END_TEST
+
+/* Random lists of pieces that tags and their mistakes are made of. */
+static size_t random_text(char *out, size_t size, unsigned *seed)
+{
+	static const char *const pieces[] = { "dm", "evaluate_plan", "priority", "PRIORITY", "timeout", "original_strand",
+					      "error", "high", "HIGH", "300", "2.5", "-1", ".", ":", ":", ":", ",", ",", " ",
+					      "\t", "\n", "\v", "\"", "\\", "\x01", "\xc3\xbc", "e9" };
+	size_t n = 0, count = (size_t)rand_r(seed) % 9;
+
+	for (size_t i = 0; i < count; i++) {
+		const char *piece = pieces[(size_t)rand_r(seed) % (sizeof(pieces) / sizeof(*pieces))];
+
+		if (n + strlen(piece) >= size)
+			break;
+		memcpy(out + n, piece, strlen(piece));
+		n += strlen(piece);
+	}
+	out[n] = '\0';
+	return n;
+}
+
+/* The list again, from the tags that were read from it. */
+static void join(const struct json_object *tags, char *out)
+{
+	*out = '\0';
+	for (size_t i = 0; i < json_object_array_length(tags); i++) {
+		strcat(out, i ? " ,\t" : "");
+		strcat(out, json_object_get_string(json_object_array_get_idx(tags, i)));
+	}
+}
+
+/* Each tag stands in the list, bears no comma and no blank at its ends, is there
+ * once, and reading what was read changes nothing. */
+START_TEST(tag_lists_of_anything)
+{
+	unsigned seed = 1;
+
+	for (int round = 0; round < 100000; round++) {
+		struct json_object *tags = json_object_new_array(), *again = json_object_new_array();
+		char text[256], joined[1024];
+
+		random_text(text, sizeof(text), &seed);
+		tags_add_list(tags, text);
+		for (size_t i = 0; i < json_object_array_length(tags); i++) {
+			const char *tag = json_object_get_string(json_object_array_get_idx(tags, i));
+
+			ck_assert_msg(*tag && strstr(text, tag) && !strchr(tag, ','), "%s of %s", tag, text);
+			ck_assert_msg(!isspace((unsigned char)*tag) && !isspace((unsigned char)tag[strlen(tag) - 1]),
+				      "%s of %s", tag, text);
+			for (size_t j = 0; j < i; j++)
+				ck_assert_str_ne(tag, json_object_get_string(json_object_array_get_idx(tags, j)));
+			ck_assert(tags_hold(tags, tag));
+		}
+		join(tags, joined);
+		tags_add_list(again, joined);
+		ck_assert_msg(json_object_equal(tags, again), "%s and %s", text, joined);
+		json_object_put(tags);
+		json_object_put(again);
+	}
+}
+END_TEST
+
+/* What strandd's SQL says: two words without blanks around one colon, the first of
+ * them no attribute. */
+START_TEST(routes_are_what_a_pattern_says)
+{
+	regex_t route, attribute;
+	unsigned seed = 2;
+	int routes = 0;
+
+	ck_assert(!regcomp(&route, "^[^:[:space:]]+:[^:[:space:]]+$", REG_EXTENDED | REG_NOSUB));
+	ck_assert(!regcomp(&attribute, "^(priority|timeout|original_strand|error):", REG_EXTENDED | REG_NOSUB));
+	for (int round = 0; round < 100000; round++) {
+		char text[256];
+		bool wanted;
+
+		random_text(text, sizeof(text), &seed);
+		wanted = !regexec(&route, text, 0, NULL, 0) && regexec(&attribute, text, 0, NULL, 0);
+		routes += wanted;
+		ck_assert_msg(tag_is_route(text) == wanted, "%s", text);
+	}
+	ck_assert_int_gt(routes, 100);
+	regfree(&route);
+	regfree(&attribute);
+}
+END_TEST
+
+START_TEST(attributes_that_are_not_heeded)
+{
+	static const char *const good[] = { "timeout:0", "timeout:300", "timeout:2.5", "timeout:00.10", "priority:high",
+					    "timeout:123456789012345.123456789012345", "original_strand:", "error:x",
+					    "dm:evaluate_plan", "word", "", "timeouts:x",
+					    "timeout", "priority" };
+	static const char *const bad[] = { "timeout:", "timeout:abc", "timeout:-1", "timeout:+1", "timeout:1e3", "timeout:.5",
+					   "timeout:5.", "timeout:1.2.3", "timeout: 5", "timeout:5 ", "timeout:5s", "timeout:inf",
+					   "timeout:NaN", "timeout:0x10", "timeout:1234567890123456",
+					   "timeout:1.1234567890123456", "TIMEOUT:5", "Timeout:5", "priority:", "priority:HIGH",
+					   "priority:low", "priority:high ", "PRIORITY:high" };
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++)
+		ck_assert_msg(!tag_fault(good[i]), "%s", good[i]);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+		ck_assert_msg(tag_fault(bad[i]), "%s", bad[i]);
+}
+END_TEST
+
+START_TEST(timeouts_are_what_a_pattern_says)
+{
+	regex_t seconds;
+	unsigned seed = 3;
+	int faults = 0, rounds = 100000;
+
+	ck_assert(!regcomp(&seconds, "^timeout:[0-9]{1,15}(\\.[0-9]{1,15})?$", REG_EXTENDED | REG_NOSUB));
+	for (int round = 0; round < rounds; round++) {
+		char text[280] = "timeout:";
+
+		random_text(text + 8, sizeof(text) - 8, &seed);
+		ck_assert_msg(!tag_fault(text) == !regexec(&seconds, text, 0, NULL, 0), "%s", text);
+		faults += !!tag_fault(text);
+	}
+	ck_assert_int_lt(faults, rounds);
+	regfree(&seconds);
 }
 END_TEST
 
@@ -253,6 +379,10 @@ int main(void)
 	tcase_add_test(tc, every_embedded_file_has_steps);
 	tcase_add_test(tc, tag_lists);
 	tcase_add_test(tc, which_tags_are_routes);
+	tcase_add_test(tc, tag_lists_of_anything);
+	tcase_add_test(tc, routes_are_what_a_pattern_says);
+	tcase_add_test(tc, attributes_that_are_not_heeded);
+	tcase_add_test(tc, timeouts_are_what_a_pattern_says);
 	tcase_add_test(tc, times_compare_with_cut_fractions);
 	tcase_add_test(tc, bad_json_is_placed);
 	tcase_add_test(tc, good_json_is_read);
