@@ -368,3 +368,35 @@ def test_plans_do_not_grow(db):
             ok(failed(db, "list", *args))
         assert 0 < fetched() - before < 500
         db.execute("ANALYZE dm_receipts")
+
+
+def test_marks_tell_the_truth(db, daemon, wait_until):
+    """A handler that fails as a coin falls, and operators who put everything back
+    again and again: in the end a strand bears the mark if, and only if, it failed."""
+    service.function(db, "BEGIN IF random() < 0.5 THEN RAISE EXCEPTION 'unlucky'; END IF;"
+                         " INSERT INTO test.calls (handler, id) VALUES ('h', strand->>'id'); END", name="test.h")
+    daemon(routes=[{"tag": TAG, "source": "AD_strands", "handler": "test.h", "attempts": 1, "suspend_after": 0}])
+    service.publish_many(db, "AD_strands", "AD_", 300, [TAG])
+    wait_until(lambda: "failed" in states(db).values(), 20)
+    operators = [start(db, "failed", "retry", "--yes") for _ in range(6)]
+    for operator in operators:
+        operator.communicate(timeout=60)
+        assert operator.returncode in (0, 1)
+    wait_until(lambda: len(states(db)) == 300 and not db.value(
+        "SELECT count(*) FROM dm_receipts WHERE state NOT IN ('done', 'failed') OR (state = 'failed' AND NOT marked)"), 30)
+    assert db.value("SELECT count(*) FROM AD_strands s JOIN dm_receipts r ON r.strand_id = s.id"
+                    " WHERE (r.state = 'failed') <> (s.tags @> '[\"error:processing_failed\"]')") == 0
+    # one call a strand has come to an end, whatever was put back meanwhile
+    assert set(service.calls(db).values()) == {1}
+    assert set(service.calls(db)) == {i for i, s in states(db).items() if s == "done"}
+
+
+def test_an_expired_one_expires_again(db, daemon, wait_until):
+    daemon(routes=AD)
+    service.publish(db, "AD_strands", "AD_1", [TAG, "timeout:0"])
+    wait_until(lambda: db.value("SELECT marked FROM dm_receipts WHERE state = 'expired'"), 20)
+    first = db.value("SELECT finished_at FROM dm_receipts")
+    assert "expire again" in failed(db, "retry", "AD_1").stderr
+    wait_until(lambda: db.value("SELECT marked AND finished_at > %s FROM dm_receipts WHERE state = 'expired'", (first,)), 20)
+    assert tags(db, "AD_1") == [TAG, "timeout:0", "error:timeout"]
+    assert not service.calls(db)

@@ -114,3 +114,21 @@ def test_read_and_trace_show_what_waits(db):
     assert receipt["state"] == "retry" and receipt["due_at"] and receipt["route_suspended"] is True
     assert "long_id" not in receipt
     assert json.loads(ok(private.strandctl(db, "trace", "AD_2", "--json")).stdout)
+
+
+def test_a_broken_handler_is_mended(db, daemon, wait_until):
+    """Suspended by a daemon, named by status, resumed by hand: at once, and nothing was
+    charged to a strand."""
+    service.function(db, "BEGIN PERFORM missing(strand); END", name="test.h")
+    d = daemon(routes=[(TAG, "AD_strands", "test.h")], conf={"scan": {"interval": "1h"}})
+    service.publish(db, "AD_strands", "AD_1", [TAG])
+    wait_until(lambda: suspended(db) == {TAG}, 20)
+    first = ok(private.strandctl(db, "status")).stdout.splitlines()[0]
+    assert first.startswith("SUSPENDED: " + TAG) and "42883" in first and "missing(jsonb)" in first
+    for command in ("read", "trace"):
+        assert "route suspended" in ok(private.strandctl(db, command, "AD_1")).stdout
+    service.function(db, "BEGIN INSERT INTO test.calls (handler, id) VALUES ('h', strand->>'id'); END", name="test.h")
+    ok(resume(db, TAG))
+    r = wait_until(lambda: service.receipt(db, "dm", "AD_1", TAG), 5)
+    assert (r["state"], r["attempt"]) == ("done", 1)
+    assert "resumed" in d.log() and not suspended(db)
