@@ -11,7 +11,8 @@ from ctl_support import backends, interrupt, ok, refused, start, write_config
 
 pytestmark = pytest.mark.usefixtures("build")
 
-COMMANDS = ("init", "attach", "detach", "uninstall", "adopt", "publish", "read", "recent", "trace", "status")
+COMMANDS = ("init", "attach", "detach", "uninstall", "adopt", "publish", "read", "recent", "trace", "status",
+            "withdraw", "failed", "resume")
 
 
 def run(*args, env=None):
@@ -123,6 +124,7 @@ def test_a_silent_server_is_not_waited_for_for_ever(tmp_path, db):
 
 
 @pytest.mark.parametrize("command", [["status"], ["recent"], ["read", "x"], ["trace", "x"], ["adopt", "--skip"],
+                                     ["withdraw", "x"], ["failed", "list"], ["resume", "--all"],
                                      ["publish", "--table", "x"], ["detach", "--tag", "a:b", "--source", "x"]])
 def test_not_installed(plain_db, command):
     refused(private.strandctl(plain_db, *command), 3, plain_db.name, "strandctl init")
@@ -142,7 +144,8 @@ def test_server_goes_away(db):
 # --- interrupts and output
 
 
-@pytest.mark.parametrize("command", [["read", "x"], ["recent"], ["trace", "x"], ["status"]])
+@pytest.mark.parametrize("command", [["read", "x"], ["recent"], ["trace", "x"], ["status"], ["withdraw", "x"],
+                                     ["failed", "show", "x"]])
 def test_sigint_cancels_the_statement(db, command):
     lock = db.connect(autocommit=False)
     db.execute("LOCK TABLE AD_strands IN ACCESS EXCLUSIVE MODE", conn=lock)
