@@ -42,6 +42,7 @@ def test_nothing_to_serve_is_an_error_of_the_check_too(place):
     assert run(place, "--print-config").returncode == 0
 
 
+@pytest.mark.sanitize
 def test_check_tells_all_errors_of_all_places(place):
     (place / "conf.d" / "10-a.conf").write_text('workers: {\n  thread = 4;\n  batch = 0;\n};\nscan: { interval = 5; };\n')
     (place / "conf.d" / "20-b.conf").write_text(
@@ -77,6 +78,7 @@ def test_errors_of_a_start_have_the_format_that_is_asked_for(place):
     assert done.returncode == 2 and "--set: log.format must be one of" in done.stderr
 
 
+@pytest.mark.sanitize
 def test_print_tells_values_and_origins_and_reads_back(place):
     (place / "conf.d" / "m.conf").write_text("\nworkers: { batch = 7; };\n")
     (place / "secret").write_text("hunter2\n")
@@ -143,6 +145,7 @@ def with_channels(*channels):
     return {"module_communication": {"notifications": {"channels": list(channels)}}}
 
 
+@pytest.mark.sanitize
 def test_each_module_runs_its_own_daemon(db, daemon):
     """Two daemons on one configuration: each serves its channel and no other."""
     dm = daemon(ROUTES, conf=with_channels("dm_evaluate_plan"))
