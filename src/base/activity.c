@@ -1,6 +1,5 @@
 #include "base/activity.h"
 
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
@@ -8,7 +7,7 @@
 
 #include "base/clock.h"
 
-enum { NAME_WORDS = 2, ROUTE_WORDS = ACTIVITY_ROUTE_BYTES / 8 };
+enum { TRIES = 200, NAME_WORDS = 2, ROUTE_WORDS = ACTIVITY_ROUTE_BYTES / 8 };
 
 /* A seqlock a place: its thread is the only writer, and readers try again when
  * `version` was odd or has changed.  Stores of the content are release, so that none
@@ -130,9 +129,11 @@ size_t activity_list(struct activity *ret, size_t max)
 	size_t n = 0;
 
 	for (size_t i = 0; i < ACTIVITY_THREADS && n < max; i++) {
-		/* A thread that is stopped in mid-write is told of as it was seen last. */
-		for (int tries = 0; tries < 1000 && !read_place(&places[i], &ret[n]); tries++)
-			sched_yield();
+		/* A write takes no time, unless its thread lost the processor in the
+		 * middle of it.  One that gets none is told of as it was seen last. */
+		for (int tries = 0; tries < TRIES && !read_place(&places[i], &ret[n]); tries++)
+			if (tries >= TRIES / 2)
+				usleep(1000);
 		if (ret[n].what)
 			n++;
 	}

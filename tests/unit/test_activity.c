@@ -55,14 +55,22 @@ END_TEST
 
 static _Atomic bool enough;
 
+/* As long as a read takes, or a few. */
+static void dawdle(void)
+{
+	for (int i = 0; i < 500; i++)
+		(void)!atomic_load_explicit(&enough, memory_order_relaxed);
+}
+
 /* Alternates between two states, of which no mixture may be seen. */
 static void *work(void *arg)
 {
 	activity_begin(arg);
 	while (!atomic_load_explicit(&enough, memory_order_relaxed)) {
 		activity_set_on("aaaa", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 1, 1);
-		usleep(1);
+		dawdle();
 		activity_set_on("bbbb", "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb", 2, 2);
+		dawdle();
 	}
 	activity_end();
 	return NULL;
