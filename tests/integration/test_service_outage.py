@@ -376,8 +376,8 @@ def test_connections_refused_for_a_while(db, daemon):
 
 
 def workers(db):
-    """Sessions but for the listener's and the scanner's."""
-    return len(service.sessions(db)) - 2
+    """Sessions but for the listener's, the scanner's and the marker's."""
+    return len(service.sessions(db)) - 3
 
 
 def test_idle_connections_are_closed(db, daemon, wait_until):

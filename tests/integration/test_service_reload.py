@@ -334,6 +334,20 @@ def test_serial_route_stays_serial(db, daemon):
     assert sorted(seen) == sorted(f"serial {i}" for i in range(n))
 
 
+@pytest.mark.sanitize
+def test_state_of_old_and_new_at_once(db, daemon):
+    """SIGUSR1 tells of both generations."""
+    d = daemon(SLOW, conf={"workers": {"threads": 1}})
+    service.publish(db, "ad_strands", "AD_1", [TAG], timeframe="3")
+    wait_for_sleep(db)
+    reloading.hang_up(d, workers={"threads": 2})
+    d.signal(signal.SIGUSR1)
+    d.wait_log("end of the state")
+    assert d.log().count("lanes: ") == 2 and "an earlier configuration" in d.log()
+    assert d.log().count("thread worker-0") == 2 and d.log().count("thread worker-1") == 1
+    assert service.final(db, "dm", "AD_1", TAG)["state"] == "done"
+
+
 # --- stopping in the middle
 
 
