@@ -69,7 +69,7 @@ struct conf {
 	int workers_reserved_for_high;	/* workers, default 0 */
 	int workers_normal_share_every;	/* batches, default 10 */
 	int64_t handler_timeout_ms;	/* bound on one batch's statement, default 30000 */
-	int queue_limit;		/* deliveries queued or running, default 20000 */
+	int queue_limit;		/* deliveries of each priority queued or running, default 20000 */
 	int64_t queue_bytes;		/* their ids in bytes, default 8 MiB */
 	int64_t scan_interval_ms;	/* default 5000 */
 	int scan_page;			/* rows a page, default 1000 */

@@ -35,7 +35,7 @@
  * may take it is idle, somebody is on the way who will see both.
  *
  * A reserved worker is never sent for normal work: it could only go to sleep again,
- * and the wake would be lost.
+ * and the wake would be lost.  tests/model/wake.pml has all of this for spin.
  */
 
 enum { LANE_HIGH, LANE_NORMAL, LANES };
