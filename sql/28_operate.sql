@@ -45,7 +45,7 @@ BEGIN
 		RETURN;
 	END IF;
 	EXECUTE format('UPDATE %s p SET state = ''withdrawn'', due_at = NULL, finished_at = clock_timestamp()'
-		' WHERE p.route = $1 AND p.strand_id = strandd.receipt_key($2) COLLATE "C" AND p.state = ''retry''', r.receipts)
+		' WHERE p.route = $1 AND p.strand_id = strandd.receipt_key($2) COLLATE "C" AND coalesce(p.state = ''retry'', false)', r.receipts)
 		USING route, id;
 	GET DIAGNOSTICS n = ROW_COUNT;
 	IF n = 0 AND r.attached THEN
@@ -89,7 +89,8 @@ $$;
 
 -- step: function change_failed
 -- Moves failed and expired receipts of these strands to another state, and says
--- for each strand what its receipt says then: "locked" where it was left.
+-- for each strand what its receipt says then: "locked" where it was left.  The
+-- coalesce, as in withdraw, keeps the partial index out: the key is the way in.
 CREATE OR REPLACE FUNCTION strandd.change_failed(receipts text, route integer, ids text[], mine text[], changes text)
 RETURNS TABLE (id text, outcome text, former text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -101,7 +102,7 @@ BEGIN
 			  FROM unnest($2) u (id)),
 		changed AS (
 			UPDATE %1$s p SET %2$s
-			 WHERE p.route = $1 AND p.state IN ('failed', 'expired')
+			 WHERE p.route = $1 AND coalesce(p.state IN ('failed', 'expired'), false)
 			   AND p.strand_id = ANY (ARRAY(SELECT k.key FROM known k WHERE k.mine AND k.state IN ('failed', 'expired')))
 			RETURNING p.strand_id, p.state)
 		SELECT k.id, coalesce((SELECT c.state FROM changed c WHERE c.strand_id = k.key COLLATE "C"),

@@ -52,8 +52,8 @@ struct failed_position {
 	char *key;		/* owned; NULL: from the start */
 };
 
-/* Appends " FROM <receipts> r WHERE ..." for one route, with the values of
- * failed_query.  The literal list of states is what the partial index wants. */
+/* Appends " FROM ... r WHERE ..." for one route, r being its receipts, with the values
+ * of failed_query.  The literal list of states is what the partial index wants. */
 void failed_from(struct buf *sql, const struct failed *f, const struct attachment *a);
 #define FAILED_ORDER " ORDER BY r.finished_at DESC, r.strand_id"
 
