@@ -117,7 +117,8 @@ static void build_sent(struct buf *b, const struct route *r, const struct column
 
 /* Receipts last, and the answer after them: `sent` has run to its end before
  * `done` reads a row, the receipts before the outermost query does.  A receipt that
- * is there already (a retry, a lease) is updated as it was found, or nothing stands. */
+ * is there already (a retry, a lease) is updated as it was found, or nothing stands;
+ * the coalesce keeps the partial index of what is due out of that look-up by key. */
 static void build_settle(struct buf *b, const struct route *r, const struct columns *cols)
 {
 	build_claimed(b, r);
@@ -141,7 +142,7 @@ static void build_settle(struct buf *b, const struct route *r, const struct colu
 		 "   error = NULL, sqlstate = NULL, reply_ids = d.reply_ids, started_at = d.started_at,"
 		 "   finished_at = pg_catalog.clock_timestamp()"
 		 "  FROM done d WHERE d.known AND p.route = %d AND p.strand_id = " RECEIPT_KEY("d.id")
-		 "   AND p.state IN ('running', 'retry') AND p.attempt = d.charged RETURNING 1)"
+		 "   AND coalesce(p.state IN ('running', 'retry'), false) AND p.attempt = d.charged RETURNING 1)"
 		 " SELECT d.n, coalesce(pg_catalog.cardinality(d.reply_ids), 0), d.unrouted, d.state, d.odd"
 		 "  FROM done d WHERE (SELECT count(*) FROM settled) IS NOT NULL"
 		 "   AND CASE WHEN (SELECT count(*) FROM resettled) = (SELECT count(*) FROM done k WHERE k.known) THEN true"
