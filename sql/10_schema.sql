@@ -75,3 +75,33 @@ CREATE TABLE IF NOT EXISTS strandd.receivers (
 	routes   regclass NOT NULL,
 	receipts regclass NOT NULL
 );
+
+-- step: the cleanup's last completed run
+-- One row at most.  The service writes it; a run by hand does not move its dates.
+CREATE TABLE IF NOT EXISTS strandd.cleanup (
+	last        boolean NOT NULL DEFAULT true PRIMARY KEY,
+	started_at  timestamptz NOT NULL,
+	finished_at timestamptz NOT NULL,
+	deleted     bigint NOT NULL,
+	kept        bigint NOT NULL,
+	receipts    bigint NOT NULL
+);
+
+-- step: strands that are gone, until their receipts may follow
+-- A row a batch, and not a row a strand or a mark on each receipt: a strand more
+-- costs its id.  `found`: by the search, which may find what another row holds.
+CREATE TABLE IF NOT EXISTS strandd.gone (
+	n       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	source  regclass NOT NULL,
+	gone_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	ids     text[] NOT NULL,
+	found   boolean NOT NULL DEFAULT false
+);
+
+-- step: how far the search for receipts without a strand has come
+CREATE TABLE IF NOT EXISTS strandd.searches (
+	receipts  regclass NOT NULL,
+	route     integer NOT NULL,
+	strand_id text COLLATE "C" NOT NULL,
+	PRIMARY KEY (receipts, route)
+);

@@ -50,6 +50,32 @@ BEGIN
 END
 $$;
 
+-- step: function grant_cleanup
+-- What cleaning up needs on top of grant_service: to delete.  Not part of it,
+-- because a service that never cleans up has no need to delete anything.
+CREATE OR REPLACE FUNCTION strandd.grant_cleanup(role name) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	r record;
+BEGIN
+	PERFORM strandd.grant_service(role);
+	EXECUTE format('GRANT SELECT, INSERT, UPDATE ON strandd.cleanup TO %I', role);
+	EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON strandd.gone, strandd.searches TO %I', role);
+	FOR r IN SELECT p.oid::regprocedure::text AS called FROM pg_proc p
+			WHERE p.pronamespace = 'strandd'::regnamespace
+			AND p.proname IN ('clean_tables', 'clean_strands', 'clean_rules', 'clean_walk', 'clean_page', 'clean_lock',
+				'delete_strands', 'clean_receipts', 'search_receipts', 'lacks_index', 'wanted_indexes') LOOP
+		EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', r.called, role);
+	END LOOP;
+	FOR r IN SELECT strandd.qualified(c.tbl) AS tbl FROM strandd.clean_tables() c LOOP
+		EXECUTE format('GRANT SELECT, DELETE ON %s TO %I', r.tbl, role);
+	END LOOP;
+	FOR r IN SELECT strandd.qualified(v.receipts) AS receipts FROM strandd.receivers v JOIN pg_class c ON c.oid = v.receiver LOOP
+		EXECUTE format('GRANT DELETE ON %s TO %I', r.receipts, role);
+	END LOOP;
+END
+$$;
+
 -- step: function grant_producer
 -- What a producer must be able to do: write, read back, and update (pattern 3).
 -- Triggers run whatever the producer may call: it needs nothing of schema strandd.

@@ -116,7 +116,7 @@ BEGIN
 		UNION ALL
 		SELECT 'pg_class'::regclass, c.oid, 0 FROM pg_class c
 		 WHERE c.relnamespace = 'strandd'::regnamespace AND c.relkind NOT IN ('i', 't')
-		   AND c.relname <> ALL (ARRAY['version', 'instance_seq', 'sources', 'receivers']))
+		   AND c.relname <> ALL (ARRAY['version', 'instance_seq', 'sources', 'receivers', 'cleanup', 'gone', 'gone_n_seq', 'searches']))
 	SELECT string_agg(DISTINCT CASE WHEN v.rulename = '_RETURN' THEN pg_describe_object('pg_class'::regclass, v.ev_class, 0)
 		ELSE pg_describe_object(d.classid, d.objid, d.attnum) END, ', ') INTO named
 	  FROM others d LEFT JOIN pg_constraint k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid

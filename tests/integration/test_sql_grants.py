@@ -48,6 +48,25 @@ def test_the_service(db, sql, may):
     assert allowed(db, db.connect("strandd_service"), sql) is may
 
 
+@pytest.mark.parametrize("sql", [
+    "SELECT * FROM strandd.clean_strands('ad_strands', now())",
+    "SELECT * FROM strandd.clean_strands('ad_strands', now(), dry_run => true)",
+    "SELECT * FROM strandd.clean_receipts(now())",
+    "SELECT * FROM strandd.search_receipts('dm_receipts', 1)",
+    "DELETE FROM dm_receipts",
+    "DELETE FROM ad_strands",
+])
+def test_the_service_deletes_only_where_cleanup_was_granted(db, sql):
+    db.execute("INSERT INTO ad_strands (id, created_at) VALUES ('a', '2020-01-01')")
+    service = db.connect("strandd_service")
+    assert not allowed(db, service, sql)
+    db.execute("SELECT strandd.grant_cleanup('strandd_service')")
+    assert allowed(db, service, sql)
+    for never in ("TRUNCATE ad_strands", "DELETE FROM dm_routes", "DELETE FROM strandd.sources",
+                  "SELECT strandd.attach('x:y', 'ad_strands', 'dm_strands')"):
+        assert not allowed(db, service, never), never
+
+
 @pytest.mark.parametrize("sql, may", [
     ("INSERT INTO ad_strands (id, tags) VALUES ('p', '[\"dm:evaluate_plan\"]')", True),
     ("SELECT * FROM ad_strands WHERE id = 'a'", True),
@@ -100,7 +119,7 @@ def test_functions_are_pinned(db):
     free = {r[0] for r in db.execute(
         "SELECT proname FROM pg_proc WHERE pronamespace = 'strandd'::regnamespace AND NOT coalesce(proconfig::text LIKE '%search_path%', false)")}
     assert free == {"receipt_key", "channel", "new_id", "unrouted_tags", "history_lock", "stamp_strand",
-                    "finish_histories", "restamp", "adopt", "update_strand"}
+                    "finish_histories", "restamp", "adopt", "update_strand", "clean_strands", "delete_strands"}
     assert db.value("SELECT count(*) FROM pg_proc WHERE prosecdef AND pronamespace IN ('strandd'::regnamespace, 'public'::regnamespace)") == 0
 
 
