@@ -40,6 +40,9 @@ static const struct metric_row {
 	[METRIC_RECONNECTS] = { "reconnects", false, "Connections that had to be opened again." },
 	[METRIC_RELOADS] = { "reloads", false, "Configurations taken over on SIGHUP." },
 	[METRIC_RELOADS_REFUSED] = { "reloads_refused", false, "Configurations refused on SIGHUP." },
+	[METRIC_CLEANUP_RUNS] = { "cleanup_runs", false, "Completed runs of the cleanup." },
+	[METRIC_CLEANUP_DELETED] = { "cleanup_deleted_strands", false, "Strands deleted by the cleanup." },
+	[METRIC_CLEANUP_RECEIPTS] = { "cleanup_deleted_receipts", false, "Receipts deleted after their strands." },
 };
 
 struct gauge {

@@ -48,6 +48,9 @@ enum metric {
 	METRIC_RECONNECTS,		/* connections that had to be opened again */
 	METRIC_RELOADS,			/* configurations taken over */
 	METRIC_RELOADS_REFUSED,		/* configurations that were asked for and not taken over */
+	METRIC_CLEANUP_RUNS,		/* completed */
+	METRIC_CLEANUP_DELETED,		/* strands */
+	METRIC_CLEANUP_RECEIPTS,	/* receipts deleted after their strands */
 	METRIC_COUNT
 };
 

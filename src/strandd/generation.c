@@ -15,6 +15,7 @@ static const struct part {
 	{ start_queue, stop_queue },
 	{ start_scanner, stop_scanner },
 	{ start_marker, stop_marker },
+	{ start_cleaner, stop_cleaner },
 	{ start_workers, stop_workers },
 	{ start_listener, stop_listener },
 };

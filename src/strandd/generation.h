@@ -14,6 +14,7 @@
 #define STRANDD_STRANDD_GENERATION_H
 
 #include "base/thread.h"
+#include "clean/cleaner.h"
 #include "listen/listener.h"
 #include "mark/marker.h"
 #include "scan/scanner.h"
@@ -46,10 +47,11 @@ struct generation {
 	struct suspensions suspensions;
 	struct scanner scanner;
 	struct marker marker;
+	struct cleaner cleaner;
 	struct listener listener;
 	struct worker *workers;
 	struct member *worker_members;
-	struct member scanner_member, marker_member, listener_member;
+	struct member scanner_member, marker_member, cleaner_member, listener_member;
 	_Atomic int threads_running;
 	size_t started;			/* parts, see generation.c */
 	bool ready;			/* was ready, and the older ones were told to drain */

@@ -19,6 +19,8 @@ int start_scanner(struct generation *g, struct err *e) MUST_CHECK;
 void stop_scanner(struct generation *g);
 int start_marker(struct generation *g, struct err *e) MUST_CHECK;
 void stop_marker(struct generation *g);
+int start_cleaner(struct generation *g, struct err *e) MUST_CHECK;
+void stop_cleaner(struct generation *g);
 int start_workers(struct generation *g, struct err *e) MUST_CHECK;
 void stop_workers(struct generation *g);
 int start_listener(struct generation *g, struct err *e) MUST_CHECK;

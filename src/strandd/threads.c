@@ -110,3 +110,17 @@ void stop_listener(struct generation *g)
 	if (g->listener.context)
 		listener_release(&g->listener);
 }
+
+int start_cleaner(struct generation *g, struct err *e)
+{
+	if (!g->conf->cleanup_enabled)
+		return 0;
+	cleaner_init(&g->cleaner, &g->context);
+	return start_member(g, &g->cleaner_member, "cleaner", cleaner_run, &g->cleaner, e);
+}
+
+void stop_cleaner(struct generation *g)
+{
+	thread_join(&g->cleaner_member.thread);
+	cleaner_release(&g->cleaner);
+}
