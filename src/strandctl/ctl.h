@@ -80,6 +80,7 @@ int command_attach(struct ctl *ctl, int argc, char **argv);
 int command_detach(struct ctl *ctl, int argc, char **argv);
 int command_uninstall(struct ctl *ctl, int argc, char **argv);
 int command_adopt(struct ctl *ctl, int argc, char **argv);
+int command_cleanup(struct ctl *ctl, int argc, char **argv);
 int command_publish(struct ctl *ctl, int argc, char **argv);
 int command_read(struct ctl *ctl, int argc, char **argv);
 int command_recent(struct ctl *ctl, int argc, char **argv);

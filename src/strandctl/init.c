@@ -17,10 +17,10 @@
 struct args {
 	struct ctl *ctl;
 	const char *grant;
-	bool print, no_routes;
+	bool print, no_routes, cleanup;
 };
 
-enum { OPTION_PRINT = OPTION_FIRST, OPTION_NO_ROUTES, OPTION_GRANT };
+enum { OPTION_PRINT = OPTION_FIRST, OPTION_NO_ROUTES, OPTION_GRANT, OPTION_GRANT_CLEANUP };
 
 static const char routes_file[] = "50_routes.sql";
 static const char uninstall_file[] = "90_uninstall.sql";
@@ -29,6 +29,7 @@ static const struct argp_option options[] = {
 	{ "print", OPTION_PRINT, 0, 0, "Print the SQL and do nothing; needs no server", 0 },
 	{ "no-routes", OPTION_NO_ROUTES, 0, 0, "Attach no route; `strandctl attach' does", 0 },
 	{ "grant", OPTION_GRANT, "ROLE", 0, "Let this role run strandd here", 0 },
+	{ "grant-cleanup", OPTION_GRANT_CLEANUP, "ROLE", 0, "The same, with cleanup: it may delete strands", 0 },
 	{ 0 },
 };
 
@@ -48,6 +49,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPTION_GRANT:
 		args->grant = arg;
+		return 0;
+	case OPTION_GRANT_CLEANUP:
+		args->grant = arg;
+		args->cleanup = true;
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -112,10 +117,11 @@ static int install(struct locked *l, const struct args *args, struct err *e)
 		if (is_wanted(f, args))
 			ret = steps_run_file(f->name, l, e);
 	if (!ret && args->grant) {
-		ret = locked_query(l, "grant", "SELECT strandd.grant_service($1::name)", 1, values,
-				   NULL, e);
+		ret = locked_query(l, "grant", args->cleanup ? "SELECT strandd.grant_cleanup($1::name)"
+				   : "SELECT strandd.grant_service($1::name)", 1, values, NULL, e);
 		if (!ret)
-			ctl_say(l->ctl, "role %s may run strandd here", args->grant);
+			ctl_say(l->ctl, "role %s may run strandd here%s", args->grant,
+				args->cleanup ? ", and clean up" : "");
 	}
 	return ret ? ret : history_finish(l, e);
 }

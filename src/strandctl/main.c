@@ -15,6 +15,7 @@
 typedef int command_fn(struct ctl *ctl, int argc, char **argv);
 
 static const char owner[] = "this wants the role that owns the module tables";
+static const char cleaner[] = "this wants the owner's role, or one that may clean up: strandctl init --grant-cleanup ROLE";
 static const char service[] = "this wants the owner's role, or that of strandd: strandctl init --grant ROLE";
 static const char producer[] = "this wants the owner's role, or that of strandd; with --allow-unrouted and"
 			       " without --wait one that may INSERT is enough";
@@ -30,6 +31,7 @@ static const struct command {
 	{ "detach", "Detach a route", command_detach, owner },
 	{ "uninstall", "Remove what init and attach added", command_uninstall, owner },
 	{ "adopt", "Take over a database that was restored, cloned or upgraded", command_adopt, owner },
+	{ "cleanup", "Delete old strands that every route is done with", command_cleanup, cleaner },
 	{ "publish", "Write strands", command_publish, producer },
 	{ "read", "Show one strand and its receipts", command_read, service },
 	{ "recent", "Show the newest strands with given tags", command_recent, service },
