@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "clean/sweep.h"
 #include "strandctl/catalog.h"
 #include "strandctl/ctl.h"
@@ -12,6 +13,7 @@
 #include "strandctl/table.h"
 
 #define LOCK_TIMEOUT "2s"
+#define LOCK_PATIENCE_MS 1000
 
 struct args {
 	struct ctl *ctl;
@@ -174,13 +176,19 @@ static void report(const struct ctl *ctl, const struct sweep *s, bool finished)
 		s->config->dry_run ? "would be deleted" : "deleted", sum.kept);
 }
 
+/* Another run may just be over, and its session not yet. */
 static int lock(struct ctl *ctl, struct err *e)
 {
-	char holder[300];
+	int64_t patience = clock_after_ms(LOCK_PATIENCE_MS);
+	char holder[300] = "";
 	int ret = ctl_exec(ctl, "SET lock_timeout = '" LOCK_TIMEOUT "'", e);
 
-	if (!ret)
+	while (!ret) {
 		ret = sweep_lock(ctl->conn, INT64_MAX, holder, sizeof(holder), e);
+		if (ret || !*holder || clock_now() > patience ||
+		    event_wait(&ctl->interrupted, clock_after_ms(100)) != STRAND_ETIMEOUT)
+			break;
+	}
 	if (!ret && *holder)
 		ret = err_set(e, STRAND_ESYS, "another cleanup is at work in this database: %s", holder);
 	return ret;
