@@ -119,7 +119,8 @@ def test_functions_are_pinned(db):
     free = {r[0] for r in db.execute(
         "SELECT proname FROM pg_proc WHERE pronamespace = 'strandd'::regnamespace AND NOT coalesce(proconfig::text LIKE '%search_path%', false)")}
     assert free == {"receipt_key", "channel", "new_id", "unrouted_tags", "history_lock", "stamp_strand",
-                    "finish_histories", "restamp", "adopt", "update_strand", "clean_strands", "delete_strands"}
+                    "finish_histories", "restamp", "adopt", "update_strand", "timeouts", "long_id", "retry", "unmark",
+                    "clean_strands", "delete_strands"}
     assert db.value("SELECT count(*) FROM pg_proc WHERE prosecdef AND pronamespace IN ('strandd'::regnamespace, 'public'::regnamespace)") == 0
 
 
