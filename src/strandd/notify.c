@@ -69,11 +69,11 @@ void notify_alive(struct notify *n)
 
 	if (!n->watchdog_ms || clock_now() < n->alive_at)
 		return;
-	if (!beat_overdue(n->watchdog_ms / 2, &silence)) {
+	if (!beat_overdue(n->watchdog_ms * 3 / 4, &silence)) {
 		if (n->late)
 			log_info("every thread is heard of again");
 		n->late = false;
-		n->alive_at = clock_after_ms(n->watchdog_ms / 2);
+		n->alive_at = clock_after_ms(n->watchdog_ms / 4);
 		sd_notify(0, "WATCHDOG=1");
 		return;
 	}

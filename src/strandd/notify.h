@@ -4,10 +4,11 @@
  * main thread's alone, so that NotifyAccess=main is enough and a main thread that
  * hangs says nothing.
  *
- * Watchdog: WATCHDOG=1 goes out at half of WATCHDOG_USEC, as long as every thread
- * was heard of (base/beat.h) within that half; waits are cut to an eighth of it.
+ * Watchdog: WATCHDOG=1 goes out at each quarter of WATCHDOG_USEC, as long as every
+ * thread was heard of (base/beat.h) within three of them; waits are cut to an eighth.
  * So a thread that hangs is noticed within WATCHDOG_USEC, and restarted by systemd
- * within two of them.  A thread that is only late is told once in the log, and the
+ * within two of them, and one that a busy machine keeps from running has most of the
+ * time for itself.  A thread that is only late is told once in the log, and the
  * sign goes out as soon as it is back.
  */
 #ifndef STRANDD_STRANDD_NOTIFY_H

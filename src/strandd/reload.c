@@ -10,6 +10,9 @@
 #define CATCH_UP_MS 2000	/* a first pass that takes longer goes on while the old ones drain */
 #define READY_MS 30000		/* a new generation that cannot connect within this is taken back */
 
+/* Of lines that answer an operator's SIGHUP: each is told, however often. */
+static const struct log_fields answer = { .fold = LOG_FOLD_NEVER };
+
 struct generation *reload_current(const struct service *s)
 {
 	struct generation *g = s->generations;
@@ -46,7 +49,7 @@ int reload_first(struct service *s, struct err *e)
 
 void reload_ask(struct service *s)
 {
-	log_info("SIGHUP: reading %s again", s->origin->file);
+	log_event(LOG_LEVEL_INFO, &answer, "SIGHUP: reading %s again", s->origin->file);
 	notify_reloading();
 	s->reload_asked = true;
 	/* Whoever waits for the server with the old file need not wait on. */
@@ -56,8 +59,8 @@ void reload_ask(struct service *s)
 
 static void refused(struct service *s, const struct err *e)
 {
-	log_error("%s", e->text);
-	log_error("reload refused: nothing is changed");
+	log_event(LOG_LEVEL_ERROR, &answer, "%s", e->text);
+	log_event(LOG_LEVEL_ERROR, &answer, "reload refused: nothing is changed");
 	metric_add(s->metrics, METRIC_RELOADS_REFUSED, METRIC_NO_ROUTE, 1);
 	if (reload_current(s))
 		notify_ready();
@@ -99,8 +102,8 @@ static void name_what_needs_a_restart(const struct service *s, const struct conf
 		buf_init(&was);
 		if (!value_text(o, s->origin, &was))
 			buf_adds(&was, "not set");
-		log_warning("%s: %s needs a restart to change: it stays %s", conf->file, o->path,
-			    was.failed ? "as it is" : was.data);
+		log_event(LOG_LEVEL_WARNING, &answer, "%s: %s needs a restart to change: it stays %s",
+			  conf->file, o->path, was.failed ? "as it is" : was.data);
 		buf_release(&was);
 	}
 }
@@ -200,8 +203,8 @@ static void hand_over(struct service *s, struct generation *g)
 	log_set_level(conf->log_level);
 	log_set_instance(g->routes->instance);
 	activity_set("serving");
-	log_info("%sserving %zu routes with %d workers", reloaded ? "reloaded: " : "", g->routes->n,
-		 conf->workers_threads);
+	log_event(LOG_LEVEL_INFO, &answer, "%sserving %zu routes with %d workers", reloaded ? "reloaded: " : "",
+		  g->routes->n, conf->workers_threads);
 	if (reloaded)
 		metric_add(s->metrics, METRIC_RELOADS, METRIC_NO_ROUTE, 1);
 	notify_ready();

@@ -20,6 +20,7 @@ class Manager(threading.Thread):
         self.socket.bind(self.path)
         self.said = []
         self.env = {"NOTIFY_SOCKET": self.path}
+        self.watchdog = watchdog_ms / 1000 if watchdog_ms else None
         if watchdog_ms:
             self.env["WATCHDOG_USEC"] = str(watchdog_ms * 1000)
         self.start()
