@@ -78,8 +78,9 @@ class Bench(throughput.Bench):
                           (f"AD_{FIRST:012}",) * 2)[0]
 
     def run(self, template, workers, reserved):
-        """Percentiles in ms beside the backlog and idle; how many strands were beside it, its
-        seconds, and the share of the processors that others (the daemon too) took."""
+        """Percentiles in ms beside the backlog and idle; how many strands, and seconds, the
+        backlog took; what others took
+        of the processors meanwhile."""
         options = self.options
         db = self.copy(template)
         with self.daemon(db, workers, reserved) as daemon:

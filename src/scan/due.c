@@ -22,10 +22,12 @@ static const char look_sql[] =
 	" FROM %s l WHERE %s";
 
 /* A strand that cost a session goes alone again.  The strand's row is looked up by
- * its key. */
+ * its key: the way over jsonb takes the receipts' collation off the id, with which the
+ * key's index could not be used. */
 static const char page_sql[] =
 	"SELECT p.id, coalesce((SELECT t.tags OPERATOR(pg_catalog.@>) '[\"priority:high\"]' FROM %s t WHERE t.id = p.id), false),"
-	" p.alone, p.due_at FROM (SELECT coalesce(p.long_id, p.strand_id) AS id, p.due_at,"
+	" p.alone, p.due_at FROM (SELECT p.due_at,"
+	"   pg_catalog.to_jsonb(coalesce(p.long_id, p.strand_id)) OPERATOR(pg_catalog.#>>) '{}' AS id,"
 	"   p.state = 'running' OR coalesce(p.sqlstate ~ '^(08|57P|57014)', false) AS alone"
 	"  FROM %s p WHERE p.route = %d AND p.state IN ('running', 'retry') AND p.due_at > $1::timestamptz"
 	"   AND p.due_at <= pg_catalog.statement_timestamp()"

@@ -64,7 +64,7 @@ static void build_claimed(struct buf *b, const struct route *r)
 		 "WITH lifted AS MATERIALIZED (SELECT " PINS(PIN_OFF) "),"
 		 " live AS MATERIALIZED (SELECT l.history FROM %s l WHERE %s),"
 		 " claimed AS MATERIALIZED (SELECT y.n, y.id, y.s, y.started_at, y.known,"
-		 "   coalesce((y.p).attempt, 0) AS charged, coalesce(y.timeouts[2], 0) AS odd,"
+		 "   coalesce(y.timeouts[2], 0) AS odd,"
 		 "   CASE WHEN (y.p).state = 'running' THEN (y.p).attempt ELSE coalesce((y.p).attempt, 0) + 1 END AS attempt,"
 		 "   coalesce(extract(epoch FROM y.started_at - (y.s).tagged_at) >= coalesce(y.timeouts[1], %s), false) AS expired"
 		 "  FROM (SELECT x.n, x.id, x.s, x.p, (x.p).state IS NOT NULL AS known, pg_catalog.clock_timestamp() AS started_at,"
@@ -91,7 +91,7 @@ static void build_claimed(struct buf *b, const struct route *r)
 static void build_handled(struct buf *b, const struct route *r, const struct columns *cols)
 {
 	buf_addf(b,
-		 ", handled AS MATERIALIZED (SELECT c.n, c.id, c.started_at, c.attempt, c.charged, c.known, c.odd, h.i, h.reply,"
+		 ", handled AS MATERIALIZED (SELECT c.n, c.id, c.started_at, c.attempt, c.known, c.odd, h.i, h.reply,"
 		 "   CASE WHEN h.reply IS NULL THEN NULL"
 		 "    ELSE coalesce(h.reply ->> 'update', h.reply ->> 'id', strandd.new_id(%s)) END AS reply_id"
 		 "  FROM claimed c LEFT JOIN LATERAL %s(CASE WHEN pg_catalog.current_setting('strand.attempt', true) = c.attempt::text"
@@ -117,32 +117,35 @@ static void build_sent(struct buf *b, const struct route *r, const struct column
 
 /* Receipts last, and the answer after them: `sent` has run to its end before
  * `done` reads a row, the receipts before the outermost query does.  A receipt that
- * is there already (a retry, a lease) is updated as it was found, or nothing stands;
- * the coalesce keeps the partial index of what is due out of that look-up by key. */
+ * is there already (a retry, a lease) is updated as it was found, or nothing stands:
+ * as a conflict, because an UPDATE that joins lets the planner read all of them. */
 static void build_settle(struct buf *b, const struct route *r, const struct columns *cols)
 {
 	build_claimed(b, r);
 	build_handled(b, r, cols);
 	build_sent(b, r, cols);
 	buf_addf(b,
-		 ", done AS MATERIALIZED (SELECT g.n, g.id, g.attempt, g.charged, g.known, g.odd, 'done' AS state,"
+		 ", done AS MATERIALIZED (SELECT g.n, g.id, g.attempt, g.known, g.odd, 'done' AS state,"
 		 "   pg_catalog.min(g.started_at) AS started_at,"
 		 "   pg_catalog.array_agg(g.reply_id ORDER BY g.i) FILTER (WHERE g.reply_id IS NOT NULL) AS reply_ids,"
 		 "   pg_catalog.sum(CASE WHEN (g.reply -> 'tags') OPERATOR(pg_catalog.<@) %s THEN 0"
 		 "     WHEN g.reply ? 'tags' THEN strandd.unrouted_tags(g.reply -> 'tags', %s) ELSE 0 END) AS unrouted"
 		 "  FROM handled g WHERE (SELECT count(*) FROM sent) IS NOT NULL"
-		 "  GROUP BY g.n, g.id, g.attempt, g.charged, g.known, g.odd"
-		 "  UNION ALL SELECT c.n, c.id, c.attempt, c.charged, c.known, c.odd, 'expired', c.started_at, NULL, 0"
+		 "  GROUP BY g.n, g.id, g.attempt, g.known, g.odd"
+		 "  UNION ALL SELECT c.n, c.id, c.attempt, c.known, c.odd, 'expired', c.started_at, NULL, 0"
 		 "   FROM claimed c WHERE c.expired AND (SELECT count(*) FROM sent) IS NOT NULL)"
 		 ", settled AS (INSERT INTO %s (route, strand_id, long_id, state, attempt, instance, reply_ids, started_at, finished_at)"
 		 "  SELECT %d, strandd.receipt_key(d.id), CASE WHEN d.state = 'expired' THEN strandd.long_id(d.id) END, d.state,"
 		 "   d.attempt, $2::bigint, d.reply_ids, d.started_at, pg_catalog.clock_timestamp()"
 		 "   FROM done d WHERE NOT d.known RETURNING 1)"
-		 ", resettled AS (UPDATE %s p SET state = d.state, attempt = d.attempt, due_at = NULL, instance = $2::bigint,"
-		 "   error = NULL, sqlstate = NULL, reply_ids = d.reply_ids, started_at = d.started_at,"
-		 "   finished_at = pg_catalog.clock_timestamp()"
-		 "  FROM done d WHERE d.known AND p.route = %d AND p.strand_id = " RECEIPT_KEY("d.id")
-		 "   AND coalesce(p.state IN ('running', 'retry'), false) AND p.attempt = d.charged RETURNING 1)"
+		 ", resettled AS (INSERT INTO %s AS p (route, strand_id, long_id, state, attempt, instance, reply_ids, started_at, finished_at)"
+		 "  SELECT %d, strandd.receipt_key(d.id), CASE WHEN d.state = 'expired' THEN strandd.long_id(d.id) END, d.state,"
+		 "   d.attempt, $2::bigint, d.reply_ids, d.started_at, pg_catalog.clock_timestamp() FROM done d WHERE d.known"
+		 "  ON CONFLICT (route, strand_id) DO UPDATE SET long_id = excluded.long_id, state = excluded.state,"
+		 "   attempt = excluded.attempt, due_at = NULL, instance = excluded.instance, error = NULL, sqlstate = NULL,"
+		 "   reply_ids = excluded.reply_ids, started_at = excluded.started_at, finished_at = excluded.finished_at"
+		 "   WHERE (p.state = 'retry' AND p.attempt = excluded.attempt - 1)"
+		 "    OR (p.state = 'running' AND p.attempt = excluded.attempt) RETURNING 1)"
 		 " SELECT d.n, coalesce(pg_catalog.cardinality(d.reply_ids), 0), d.unrouted, d.state, d.odd"
 		 "  FROM done d WHERE (SELECT count(*) FROM settled) IS NOT NULL"
 		 "   AND CASE WHEN (SELECT count(*) FROM resettled) = (SELECT count(*) FROM done k WHERE k.known) THEN true"
