@@ -38,9 +38,11 @@ def receipt(db, prefix, strand_id, tag):
 
 
 def final(db, prefix, strand_id, tag, timeout=15.0):
-    """Waits for the receipt, and returns it."""
-    return private.wait_until(lambda: receipt(db, prefix, strand_id, tag), timeout,
-                              what=f"a receipt of {strand_id} for {tag}")
+    """Waits for the receipt that stays, and returns it."""
+    def settled():
+        found = receipt(db, prefix, strand_id, tag)
+        return found if found and found["state"] not in ("running", "retry") else None
+    return private.wait_until(settled, timeout, what=f"a final receipt of {strand_id} for {tag}")
 
 
 def states(db, prefix, tag):

@@ -78,8 +78,8 @@ def test_put_off_is_not_left_to_a_busy_worker(db, daemon, wait_until):
     route = db.value("SELECT route FROM dm_routes WHERE tag = %s", (TAG,))
     for i in range(3):
         other = db.connect(autocommit=False)
-        db.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, hashtextextended("
-                   "format('strandd %%s %%s', 'public.dm_receipts', %s::int), 0)))", (f"AD_{i}", route), other)
+        db.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, strandd.lock_seed('dm_receipts', %s::int)))",
+                   (f"AD_{i}", route), other)
         service.publish(db, "ad_strands", f"AD_{i}", [TAG, "priority:high"])
         wait_until(lambda: d.metrics().get("strandd_contended_total" + LABELS, 0) > 3 * i)
         for k in range(3):
@@ -95,7 +95,7 @@ def test_put_off_is_not_left_to_a_busy_worker(db, daemon, wait_until):
 def test_what_is_put_off_is_not_called_settled(db, daemon, wait_until):
     """A handler that never gets its lock: said, counted, and not as another's."""
     handler(db, "never", "ad_strands", "RAISE EXCEPTION 'row is locked' USING ERRCODE = '55P03';")
-    d = daemon([(TAG, "AD_strands", "test.never")])
+    d = daemon([{"tag": TAG, "source": "AD_strands", "handler": "test.never", "attempts": 9}])
     insert(db, "AD_1")
     wait_until(lambda: d.metrics()["strandd_put_off_total" + LABELS] > 3, 20)
     assert "row is locked" in d.log() and "settled" not in d.log()
