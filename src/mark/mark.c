@@ -129,6 +129,8 @@ static int mark_page(const struct mark_route *m, struct conn *c, const struct st
 			first = ret;
 			*e = one;
 		}
+		if (ret == STRAND_ESQL && !strncmp(one.sqlstate, "42", 2))
+			break;
 	}
 	*ret_more = PQntuples(page) > 0;
 	if (*ret_more)
@@ -153,8 +155,9 @@ int mark_route(struct mark_route *m, const struct route *r, struct conn *c, cons
 			first = ret;
 			*e = one;
 		}
-		/* A strand that cannot be marked does not keep the others from it. */
-		if (ret == STRAND_ESQL && more)
+		/* A strand that cannot be marked does not keep the others from it; a right
+		 * that is missing does. */
+		if (ret == STRAND_ESQL && more && strncmp(one.sqlstate, "42", 2))
 			ret = 0;
 	}
 	return first;

@@ -61,8 +61,15 @@ static int connect_marker(struct marker *m, struct err *e)
 	return ret;
 }
 
-/* True when something is left to be tried again. */
-static int round_of_routes(struct marker *m, bool *ret_left, struct err *e)
+static void longer(int64_t *pause_ms, int64_t ms)
+{
+	if (ms > *pause_ms)
+		*pause_ms = ms;
+}
+
+/* `*pause_ms` rises to the milliseconds after which what is left is to be tried again;
+ * 0: nothing is. */
+static int round_of_routes(struct marker *m, int64_t *pause_ms, struct err *e)
 {
 	const struct context *x = m->context;
 
@@ -78,12 +85,12 @@ static int round_of_routes(struct marker *m, bool *ret_left, struct err *e)
 		count(x, METRIC_MARKED, i, result.marked);
 		if (ret || result.left) {
 			atomic_store_explicit(&m->wanted[i], true, memory_order_relaxed);
-			*ret_left = true;
+			longer(pause_ms, AGAIN_MS);
 		}
 		if (ret == STRAND_ESTOPPED || !conn_usable(m->conn))
 			return ret ? ret : STRAND_ECONN;
 		if (ret)
-			outage_failed(&m->trouble, e, "strands are marked later");
+			longer(pause_ms, outage_failed(&m->trouble, e, "strands are marked later"));
 		else if (!result.left)
 			outage_over(&m->trouble, "strands are marked again");
 	}
@@ -112,7 +119,7 @@ void marker_run(void *arg)
 	struct err e;
 
 	while (stop_level(x->stop) == STOP_NONE) {
-		bool left = false;
+		int64_t pause_ms = 0;
 		int ret = m->conn ? 0 : connect_marker(m, &e);
 
 		if (!ret && clock_now() >= all_at) {
@@ -120,11 +127,11 @@ void marker_run(void *arg)
 			all_at = clock_after_ms(ALL_MS);
 		}
 		if (!ret)
-			ret = round_of_routes(m, &left, &e);
+			ret = round_of_routes(m, &pause_ms, &e);
 		if (!ret) {
 			outage_over(&outage, "connected again");
-			if (left)
-				(void)!event_wait(&x->stop->drain, clock_after_ms(AGAIN_MS));
+			if (pause_ms)
+				(void)!event_wait(&x->stop->drain, clock_after_ms(pause_ms));
 			else
 				rest(m, all_at);
 			continue;

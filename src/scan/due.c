@@ -11,6 +11,8 @@
 #include "scan/page.h"
 
 #define ROOM_MS 100		/* without room, look again after this */
+#define SUSPENDED_MS 1000	/* the same of a route that is suspended */
+#define ALL_MS 200		/* all that is due is looked at no more often than this */
 #define EVERYTHING "-infinity"
 
 /* Read through the partial index (route, due_at).  $1: all that was due until then
@@ -134,9 +136,15 @@ int due_serve(struct scanner *s, unsigned route, struct err *e)
 	int64_t now = clock_now(), ms = INT64_MAX;
 	int ret;
 
+	/* One that was written since may be due before those that were offered: its
+	 * transaction may have taken long.  acquire: pairs with scanner_due */
+	if (atomic_exchange_explicit(&sr->news, false, memory_order_acq_rel) &&
+	    sr->looked_at + ALL_MS * NSEC_PER_MSEC < sr->look_at)
+		sr->look_at = sr->looked_at + ALL_MS * NSEC_PER_MSEC;
 	/* What was offered and is still not settled is offered again now and then. */
 	if (now >= sr->look_at) {
 		snprintf(sr->due_from, sizeof(sr->due_from), EVERYTHING);
+		sr->looked_at = now;
 		sr->look_at = clock_after_ms(s->context->conf->scan_interval_ms);
 	}
 	/* relaxed: a worker that sets a time from here on is heard next time */
@@ -145,11 +153,11 @@ int due_serve(struct scanner *s, unsigned route, struct err *e)
 	while (!ret && ms <= 0) {
 		ret = take_page(s, route, e);
 		if (ret == STRAND_EFULL)
-			ms = ROOM_MS;
+			ms = suspension_on(s->context->suspensions, route) ? SUSPENDED_MS : ROOM_MS;
 		else if (!ret)
 			ret = look(s, route, &ms, e);
 	}
 	if (ms != INT64_MAX)
-		scanner_due(s, route, ms > 0 ? ms : ROOM_MS);
+		scanner_wake_at(s, route, ms > 0 ? ms : ROOM_MS);
 	return ret == STRAND_EFULL ? 0 : ret;
 }

@@ -14,4 +14,7 @@ int64_t due_next(const struct scan_route *sr);
  * little later. */
 int due_serve(struct scanner *s, unsigned route, struct err *e) MUST_CHECK;
 
+/* As scanner_due, of retries that this thread has seen. */
+void scanner_wake_at(struct scanner *s, unsigned route, int64_t ms);
+
 #endif

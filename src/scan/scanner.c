@@ -56,6 +56,13 @@ void scanner_mark(struct scanner *s, unsigned route)
 
 void scanner_due(struct scanner *s, unsigned route, int64_t ms)
 {
+	/* release: the retry's commit comes before */
+	atomic_store_explicit(&s->routes[route].news, true, memory_order_release);
+	scanner_wake_at(s, route, ms);
+}
+
+void scanner_wake_at(struct scanner *s, unsigned route, int64_t ms)
+{
 	_Atomic int64_t *due_at = &s->routes[route].due_at;
 	int64_t due = clock_after_ms(ms);
 	/* relaxed: a time on its own; the event's system call orders the rest */

@@ -20,6 +20,7 @@ struct delivery {
 	/* Its worker's own: */
 	unsigned tries;		/* how often it was put off */
 	unsigned races;		/* how often by a fault of its own handler that costs no attempt */
+	unsigned successes;	/* of its route, when it was last suspected */
 	unsigned leased;	/* the attempt that its `running` receipt charged; 0: none */
 	char lost[6];		/* a connection was lost while it was handled behind that lease: the
 				 * SQLSTATE to charge; "" if not */

@@ -34,6 +34,26 @@ static void schedule(struct suspension *r)
 	STORE(r->probe_at, clock_after_ms(backoff_ms(LOAD(r->probes) + 1, PROBE_FIRST_MS, PROBE_CAP_MS)));
 }
 
+/* Closes or opens the route in the queue, and again if another thread has changed its
+ * mind meanwhile: whoever comes last to the gate finds what `on` says by then, so the
+ * two never stay apart. */
+static void settle_gate(struct suspensions *s, unsigned route, bool on)
+{
+	for (;;) {
+		bool now;
+
+		if (on)
+			queue_close(s->queue, route);
+		else
+			queue_open(s->queue, route);
+		/* seq_cst: after the gate, in one order with the exchanges of `on` */
+		now = atomic_load_explicit(&s->routes[route].on, memory_order_seq_cst);
+		if (now == on)
+			return;
+		on = now;
+	}
+}
+
 bool suspension_begin(struct suspensions *s, unsigned route, bool recorded)
 {
 	struct suspension *r = &s->routes[route];
@@ -44,25 +64,25 @@ bool suspension_begin(struct suspensions *s, unsigned route, bool recorded)
 	if (LOAD(r->on))
 		return false;
 	schedule(r);
-	/* acq_rel: one of several that begin closes it, and its probe's time is set */
-	was = atomic_exchange_explicit(&r->on, true, memory_order_acq_rel);
+	/* seq_cst: one of several that begin closes it; see settle_gate */
+	was = atomic_exchange_explicit(&r->on, true, memory_order_seq_cst);
 	if (!was)
-		queue_close(s->queue, route);
+		settle_gate(s, route, true);
 	return !was;
 }
 
 bool suspension_end(struct suspensions *s, unsigned route)
 {
 	struct suspension *r = &s->routes[route];
-	/* acq_rel: as in suspension_begin */
-	bool was = atomic_exchange_explicit(&r->on, false, memory_order_acq_rel);
+	/* seq_cst: as in suspension_begin */
+	bool was = atomic_exchange_explicit(&r->on, false, memory_order_seq_cst);
 
 	STORE(r->recorded, false);
 	STORE(r->probes, 0);
 	STORE(r->failures, 0);
 	STORE(r->probing, false);
 	if (was)
-		queue_open(s->queue, route);
+		settle_gate(s, route, false);
 	return was;
 }
 
@@ -118,6 +138,12 @@ unsigned suspension_failure(struct suspensions *s, unsigned route)
 
 void suspension_success(struct suspensions *s, unsigned route)
 {
+	atomic_fetch_add_explicit(&s->routes[route].successes, 1, memory_order_relaxed);
 	if (LOAD(s->routes[route].failures))
 		STORE(s->routes[route].failures, 0);
+}
+
+unsigned suspension_successes(const struct suspensions *s, unsigned route)
+{
+	return LOAD(s->routes[route].successes);
 }

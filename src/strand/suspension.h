@@ -27,6 +27,7 @@ struct suspension {
 	_Atomic int64_t probe_at;	/* clock_now() based */
 	_Atomic unsigned probes;	/* that failed in a row */
 	_Atomic unsigned failures;	/* charged in a row, with no success */
+	_Atomic unsigned successes;	/* to see that there was one */
 };
 
 struct suspensions {
@@ -56,5 +57,6 @@ int64_t suspension_next(const struct suspensions *s);	/* when a probe is due; IN
 /* A strand's attempt was charged: how many in a row that makes.  And one succeeded. */
 unsigned suspension_failure(struct suspensions *s, unsigned route);
 void suspension_success(struct suspensions *s, unsigned route);
+unsigned suspension_successes(const struct suspensions *s, unsigned route);	/* another number after one */
 
 #endif

@@ -12,7 +12,8 @@ static bool want_guards(const struct batch *b)
 {
 	if (b->fault == FAULT_HANDLER || b->fault == FAULT_CONFIGURATION)
 		return true;
-	for (size_t i = 0; b->stage == STAGE_HANDLE && i < b->n; i++)
+	/* A deferred constraint's trigger fails at COMMIT; with guards where it is checked. */
+	for (size_t i = 0; (b->stage == STAGE_HANDLE || b->stage == STAGE_COMMIT) && i < b->n; i++)
 		if (b->items[i]->tries)
 			return true;
 	return false;
@@ -68,7 +69,10 @@ static int run_alone(struct batch *b, struct session *s, struct err *e)
 		d->leased = b->leased;
 	}
 	b->leased = d->leased;
-	return batch_run_guarded(b, s, e);
+	ret = batch_run_guarded(b, s, e);
+	if (!ret && b->states[0] == ITEM_PUT_OFF)
+		d->leased = 0;	/* given back */
+	return ret;
 }
 
 int batch_attempt(struct worker *w, struct batch *b, struct session *s, struct err *e)
@@ -100,6 +104,15 @@ static void suspect_all(struct batch *b, int ret, const struct err *e)
 	}
 }
 
+/* Was it the handler, or a trigger that runs at COMMIT, that ended the session?  An
+ * error of such a class that is raised leaves it alive. */
+static bool ended_by_strand(const struct batch *b, int ret)
+{
+	if (b->fault != FAULT_CONNECTION || ret == STRAND_ESQL || ret == STRAND_ESTOPPED)
+		return false;
+	return b->stage == STAGE_HANDLE || (b->stage == STAGE_COMMIT && ret != STRAND_ETIMEOUT);
+}
+
 /* An earlier handler may have spoilt the session, by DEALLOCATE or a statement_timeout
  * of its own, say, so at the first such fault in a row it is not kept. */
 void batch_clean_up(struct worker *w, struct batch *b, struct session *s, int ret, struct err *e)
@@ -111,8 +124,7 @@ void batch_clean_up(struct worker *w, struct batch *b, struct session *s, int re
 
 	if (ret == STRAND_ETIMEOUT && b->stage != STAGE_COMMIT)
 		conn_kill(s->conn, true);
-	/* An error of such a class that a handler raises leaves the session alive. */
-	if (b->fault == FAULT_CONNECTION && b->stage == STAGE_HANDLE && ret != STRAND_ESQL && ret != STRAND_ESTOPPED)
+	if (ended_by_strand(b, ret))
 		suspect_all(b, ret, e);
 	if ((suspect && !trouble->failures) || !conn_usable(s->conn) || batch_rollback(s, &ignored) ||
 	    session_scrub(s, deadline, &ignored))

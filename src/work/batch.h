@@ -37,6 +37,7 @@ struct batch {
 	bool probe;		/* of a suspended route: nothing is charged */
 	unsigned leased;	/* the one item's attempt, charged by its lease; 0: none */
 	uint64_t replies, unrouted, odd_timeouts;	/* of the running transaction */
+	size_t odd_item;		/* one that bears an odd timeout, if any does */
 	int64_t due_ms;			/* its earliest retry is due after this; INT64_MAX: none */
 	struct err *suspects;		/* by item: errors that may be the route's own; or NULL */
 	bool broken;			/* so many failures in a row that the route is to be suspended */
@@ -63,6 +64,10 @@ int batch_run_guarded(struct batch *b, struct session *s, struct err *e) MUST_CH
 int batch_lease(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
 /* What the lease charged has failed, `why`, and nothing of it stands. */
 int batch_charge_lease(struct batch *b, struct session *s, const struct err *why, struct err *e) MUST_CHECK;
+
+/* What the lease charged was not the strand's doing: it is taken back, and the receipt
+ * is a retry that is due.  Within the transaction that has the strand. */
+int batch_give_back(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
 
 /* Steps that both kinds share (claim.c, settle.c, charge.c). */
 

@@ -30,8 +30,10 @@ static void note(struct batch *b, size_t i, const PGresult *res, const struct er
 	if (conf->suspend_after &&
 	    suspension_failure(b->context->suspensions, b->route->index) >= (unsigned)conf->suspend_after)
 		b->broken = true;
-	if (b->broken)
-		b->broken_by = *why;
+	if (b->broken) {
+		err_set(&b->broken_by, why->code, "%d failures in a row, the last: %s", conf->suspend_after, why->text);
+		memcpy(b->broken_by.sqlstate, why->sqlstate, sizeof(b->broken_by.sqlstate));
+	}
 }
 
 int batch_charge(struct batch *b, struct session *s, size_t i, const struct err *why, struct err *e)

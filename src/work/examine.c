@@ -45,6 +45,34 @@ static void judge(struct batch *b, size_t i, bool bears, const char *state, bool
 	b->states[i] = ITEM_GONE;
 }
 
+/* The receipt asks for a strand that is not there any more, or bears the tag no more. */
+static int put_to_rest(struct batch *b, struct session *s, size_t i, struct err *e)
+{
+	const char *values[] = { b->items[i]->id };
+
+	b->states[i] = ITEM_GONE;
+	return conn_query(s->conn, s->routes[b->route->index].sql.rest, 1, values,
+			  clock_after_ms(EXAMINE_TIMEOUT_MS), NULL, e);
+}
+
+static int judge_all(struct batch *b, struct session *s, const size_t *positions, const PGresult *res,
+		     struct err *e)
+{
+	int ret = 0;
+
+	for (int i = 0; !ret && i < PQntuples(res); i++) {
+		size_t at = positions[strtoul(PQgetvalue(res, i, 0), NULL, 10) - 1];
+		bool bears = *PQgetvalue(res, i, 1) == 't', due = *PQgetvalue(res, i, 4) == 't';
+
+		if (due && !bears)
+			ret = put_to_rest(b, s, at, e);
+		else
+			judge(b, at, bears, PQgetisnull(res, i, 2) ? NULL : PQgetvalue(res, i, 2),
+			      *PQgetvalue(res, i, 3) == 't');
+	}
+	return ret;
+}
+
 int batch_examine(struct batch *b, struct session *s, struct err *e)
 {
 	char instance[24];
@@ -66,10 +94,8 @@ int batch_examine(struct batch *b, struct session *s, struct err *e)
 		ret = conn_query(s->conn, s->routes[b->route->index].sql.examine, 2, values,
 				 clock_after_ms(EXAMINE_TIMEOUT_MS), &res, e);
 	}
-	for (int i = 0; res && i < PQntuples(res); i++)
-		judge(b, positions[strtoul(PQgetvalue(res, i, 0), NULL, 10) - 1],
-		      *PQgetvalue(res, i, 1) == 't',
-		      PQgetisnull(res, i, 2) ? NULL : PQgetvalue(res, i, 2), *PQgetvalue(res, i, 3) == 't');
+	if (res)
+		ret = judge_all(b, s, positions, res, e);
 	PQclear(res);
 	buf_release(&ids);
 	free(positions);

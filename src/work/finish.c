@@ -27,11 +27,12 @@ static void end_one(struct worker *w, struct delivery *d, enum item_state state,
 
 	switch (state) {
 	case ITEM_TAKEN:
-		worker_put_off(w, d, ran ? CONTENDED_CAP_MS : AGAIN_CAP_MS);
+		worker_put_off(w, d, ran || d->leased ? CONTENDED_CAP_MS : AGAIN_CAP_MS);
 		break;
 	case ITEM_OURS:
 	case ITEM_PUT_OFF:
-		worker_put_off(w, d, AGAIN_CAP_MS);
+		/* A lease is not to look left behind. */
+		worker_put_off(w, d, d->leased ? CONTENDED_CAP_MS : AGAIN_CAP_MS);
 		break;
 	case ITEM_LEFT:
 		queue_return(q, d);
@@ -62,32 +63,53 @@ static void count_all(const struct batch *b, const uint64_t n[ITEM_STATES], bool
 	count(x, METRIC_ODD_TIMEOUTS, route, b->committed ? b->odd_timeouts : 0);
 }
 
+/* Once a route, in the life of the process: before they are counted. */
+static void tell_odd_timeout(const struct batch *b)
+{
+	const struct conf_route *conf = b->route->conf;
+
+	if (!b->odd_timeouts || metric_sum(b->context->metrics, METRIC_ODD_TIMEOUTS, b->route->metric))
+		return;
+	log_event(LOG_LEVEL_WARNING, &(const struct log_fields){ .route = conf->tag, .source = conf->source,
+		  .strand = b->items[b->odd_item]->id, .fold = LOG_FOLD_NEVER },
+		  "a strand bears a timeout: tag that is no number of seconds; such tags are ignored"
+		  " (strandd_odd_timeouts_total counts them)");
+}
+
+static void tell_expired(const struct batch *b, const struct delivery *d)
+{
+	const struct conf_route *conf = b->route->conf;
+
+	log_event(LOG_LEVEL_WARNING, &(const struct log_fields){ .route = conf->tag, .source = conf->source,
+		  .strand = d->id }, "strand expired: it was not handled within its timeout");
+}
+
 /* Others have to do something now. */
 static void tell_others(const struct batch *b, const uint64_t n[ITEM_STATES])
 {
 	const struct context *x = b->context;
-	const struct conf_route *conf = b->route->conf;
 
 	if (b->due_ms != INT64_MAX)
 		scanner_due(x->scanner, b->route->index, b->due_ms);
 	if (n[ITEM_FAILED] || n[ITEM_EXPIRED])
 		marker_wake(x->marker, b->route->index);
-	if (b->odd_timeouts)
-		log_event(LOG_LEVEL_WARNING, &(const struct log_fields){ .route = conf->tag, .source = conf->source,
-			  .fold = LOG_FOLD_ONCE }, "a strand bears a timeout: tag that is no number of seconds;"
-			  " such tags are ignored (strandd_odd_timeouts_total counts them)");
 }
 
 void batch_end(struct worker *w, struct batch *b, bool ran)
 {
 	uint64_t n[ITEM_STATES] = { 0 };
 
+	if (ran)
+		tell_odd_timeout(b);
 	for (size_t i = 0; i < b->n; i++) {
 		n[b->states[i]]++;
+		if (ran && b->states[i] == ITEM_EXPIRED)
+			tell_expired(b, b->items[i]);
 		end_one(w, b->items[i], b->states[i], ran);
 	}
 	count_all(b, n, ran);
-	if (ran)
+	/* Also when it was not learnt what became of those that were left out. */
+	if (b->committed)
 		tell_others(b, n);
 }
 

@@ -110,9 +110,16 @@ static void put_off(struct batch *b, size_t i, enum fault fault, const struct er
 }
 
 /* A missing function, column or right may be the route's or the strand's own: that
- * shows when all are through. */
-static int suspect(struct batch *b, size_t i, const struct err *why, struct err *e)
+ * shows when all are through, or when others have gone through since it failed. */
+static int suspect(struct batch *b, struct session *s, size_t i, const struct err *why, struct err *e)
 {
+	struct delivery *d = b->items[i];
+	unsigned successes = suspension_successes(b->context->suspensions, b->route->index);
+
+	if (d->races && d->successes != successes && !b->probe)
+		return batch_charge(b, s, i, why, e);
+	d->successes = successes;
+	d->races++;
 	if (!b->suspects)
 		b->suspects = calloc(b->n, sizeof(*b->suspects));
 	if (!b->suspects)
@@ -130,7 +137,7 @@ static int blame(struct batch *b, struct session *s, size_t i, const struct err 
 	(void)!batch_failed(b, STAGE_HANDLE, STRAND_ESQL, why);
 	fault = b->fault;
 	if (fault == FAULT_CONFIGURATION)
-		return suspect(b, i, why, e);
+		return suspect(b, s, i, why, e);
 	if (b->probe || (fault != FAULT_HANDLER && ++b->items[i]->races < FREE_RACES)) {
 		put_off(b, i, fault, why);
 		return 0;
@@ -180,6 +187,23 @@ static int charge_suspects(struct batch *b, struct session *s, struct err *e)
 	return ret;
 }
 
+/* None went through: is it the route?  One strand alone gets some more tries, in
+ * which another may show that it is not. */
+static void judge_suspects(struct batch *b)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < b->n; i++) {
+		if (!b->suspects[i].code)
+			continue;
+		n++;
+		if (b->items[i]->races >= FREE_RACES)
+			b->broken = true;
+	}
+	if (n > 1)
+		b->broken = true;
+}
+
 static int run_all(struct batch *b, struct session *s, bool guards, struct err *e)
 {
 	int64_t enough = clock_after_ms(b->context->conf->handler_timeout_ms);
@@ -199,8 +223,12 @@ static int run_all(struct batch *b, struct session *s, bool guards, struct err *
 		else
 			ret = batch_failed(b, STAGE_HANDLE, run_one(b, s, i, false, e), e);
 	}
-	if (!ret && b->suspects && !b->probe && any_settled(b))
+	if (!ret && b->suspects && any_settled(b))
 		ret = charge_suspects(b, s, e);
+	else if (!ret && b->suspects)
+		judge_suspects(b);
+	if (!ret && b->leased && b->states[0] == ITEM_PUT_OFF)
+		ret = batch_give_back(b, s, e);
 	return ret ? ret : batch_commit(b, s, e);
 }
 

@@ -63,6 +63,17 @@ int batch_lease(struct batch *b, struct session *s, struct err *e)
 	return b->leased || b->states[0] != ITEM_OURS ? 0 : batch_examine(b, s, e);
 }
 
+int batch_give_back(struct batch *b, struct session *s, struct err *e)
+{
+	char instance[24], leased[16];
+	const char *values[] = { b->items[0]->id, instance, leased };
+
+	snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
+	snprintf(leased, sizeof(leased), "%u", b->leased);
+	return batch_failed(b, STAGE_CLAIM, conn_query(s->conn, s->routes[b->route->index].sql.give_back, 3, values,
+						       batch_deadline(b), NULL, e), e);
+}
+
 int batch_charge_lease(struct batch *b, struct session *s, const struct err *why, struct err *e)
 {
 	int ret = batch_claim(b, s, e);

@@ -69,3 +69,24 @@ void receipt_build_lease(struct buf *b, const struct route *r)
 		 " RETURNING p.state, p.attempt",
 		 last, attempts, attempts, last, attempts, last, attempts, last, attempts, last, attempts);
 }
+
+/* The coalesce, here and below, keeps the partial index of what is due out of a look-up
+ * by key. */
+void receipt_build_give_back(struct buf *b, const struct route *r)
+{
+	buf_addf(b,
+		 "UPDATE %s p SET state = 'retry', attempt = p.attempt - 1, due_at = pg_catalog.clock_timestamp()"
+		 " WHERE p.route = %d AND p.strand_id = " RECEIPT_KEY("$1")
+		 "  AND coalesce(p.state = 'running', false) AND p.instance = $2::bigint AND p.attempt = $3::integer",
+		 r->receipts, r->number);
+}
+
+void receipt_build_rest(struct buf *b, const struct route *r)
+{
+	buf_addf(b,
+		 "UPDATE %s p SET state = 'withdrawn', due_at = NULL, finished_at = pg_catalog.clock_timestamp()"
+		 " WHERE p.route = %d AND p.strand_id = " RECEIPT_KEY("$1")
+		 "  AND coalesce(p.state IN ('running', 'retry'), false) AND p.due_at <= pg_catalog.clock_timestamp()"
+		 "  AND NOT EXISTS (SELECT FROM %s t WHERE t.id = $1 AND coalesce(t.tags OPERATOR(pg_catalog.@>) %s, false))",
+		 r->receipts, r->number, r->source, r->tag_array);
+}

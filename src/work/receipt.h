@@ -31,4 +31,11 @@ void receipt_build_fail(struct buf *b, const struct route *r);
  * attempt); no row when there is nothing to run. */
 void receipt_build_lease(struct buf *b, const struct route *r);
 
+/* $1 id, $2 instance, $3 the leased attempt.  Takes the lease's charge back. */
+void receipt_build_give_back(struct buf *b, const struct route *r);
+
+/* $1 id.  A retry, or a lease that was left behind, whose strand is gone or bears the
+ * tag no more, comes to rest as `withdrawn`. */
+void receipt_build_rest(struct buf *b, const struct route *r);
+
 #endif

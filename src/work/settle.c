@@ -82,6 +82,8 @@ void batch_note_settled(struct batch *b, const PGresult *res, const size_t *posi
 		b->states[positions[n - 1]] = *PQgetvalue(res, i, 3) == 'e' ? ITEM_EXPIRED : ITEM_SETTLED;
 		b->replies += strtoul(PQgetvalue(res, i, 1), NULL, 10);
 		b->unrouted += strtoul(PQgetvalue(res, i, 2), NULL, 10);
+		if (*PQgetvalue(res, i, 4) != '0')
+			b->odd_item = positions[n - 1];
 		b->odd_timeouts += strtoul(PQgetvalue(res, i, 4), NULL, 10);
 	}
 }

@@ -64,7 +64,7 @@ static void build_claimed(struct buf *b, const struct route *r)
 		 "WITH lifted AS MATERIALIZED (SELECT " PINS(PIN_OFF) "),"
 		 " live AS MATERIALIZED (SELECT l.history FROM %s l WHERE %s),"
 		 " claimed AS MATERIALIZED (SELECT y.n, y.id, y.s, y.started_at, y.known,"
-		 "   coalesce(y.timeouts[2], 0) AS odd,"
+		 "   coalesce((y.p).attempt, 0) AS charged, coalesce(y.timeouts[2], 0) AS odd,"
 		 "   CASE WHEN (y.p).state = 'running' THEN (y.p).attempt ELSE coalesce((y.p).attempt, 0) + 1 END AS attempt,"
 		 "   coalesce(extract(epoch FROM y.started_at - (y.s).tagged_at) >= coalesce(y.timeouts[1], %s), false) AS expired"
 		 "  FROM (SELECT x.n, x.id, x.s, x.p, (x.p).state IS NOT NULL AS known, pg_catalog.clock_timestamp() AS started_at,"
@@ -132,7 +132,7 @@ static void build_settle(struct buf *b, const struct route *r, const struct colu
 		 "     WHEN g.reply ? 'tags' THEN strandd.unrouted_tags(g.reply -> 'tags', %s) ELSE 0 END) AS unrouted"
 		 "  FROM handled g WHERE (SELECT count(*) FROM sent) IS NOT NULL"
 		 "  GROUP BY g.n, g.id, g.attempt, g.known, g.odd"
-		 "  UNION ALL SELECT c.n, c.id, c.attempt, c.known, c.odd, 'expired', c.started_at, NULL, 0"
+		 "  UNION ALL SELECT c.n, c.id, c.charged, c.known, c.odd, 'expired', c.started_at, NULL, 0"
 		 "   FROM claimed c WHERE c.expired AND (SELECT count(*) FROM sent) IS NOT NULL)"
 		 ", settled AS (INSERT INTO %s (route, strand_id, long_id, state, attempt, instance, reply_ids, started_at, finished_at)"
 		 "  SELECT %d, strandd.receipt_key(d.id), CASE WHEN d.state = 'expired' THEN strandd.long_id(d.id) END, d.state,"
@@ -144,8 +144,8 @@ static void build_settle(struct buf *b, const struct route *r, const struct colu
 		 "  ON CONFLICT (route, strand_id) DO UPDATE SET long_id = excluded.long_id, state = excluded.state,"
 		 "   attempt = excluded.attempt, due_at = NULL, instance = excluded.instance, error = NULL, sqlstate = NULL,"
 		 "   reply_ids = excluded.reply_ids, started_at = excluded.started_at, finished_at = excluded.finished_at"
-		 "   WHERE (p.state = 'retry' AND p.attempt = excluded.attempt - 1)"
-		 "    OR (p.state = 'running' AND p.attempt = excluded.attempt) RETURNING 1)"
+		 "   WHERE p.state IN ('running', 'retry') AND p.attempt = excluded.attempt"
+		 "    - CASE WHEN p.state = 'retry' AND excluded.state = 'done' THEN 1 ELSE 0 END RETURNING 1)"
 		 " SELECT d.n, coalesce(pg_catalog.cardinality(d.reply_ids), 0), d.unrouted, d.state, d.odd"
 		 "  FROM done d WHERE (SELECT count(*) FROM settled) IS NOT NULL"
 		 "   AND CASE WHEN (SELECT count(*) FROM resettled) = (SELECT count(*) FROM done k WHERE k.known) THEN true"
@@ -163,9 +163,12 @@ static void build_examine(struct buf *b, const struct route *r)
 		 "   WHEN p.instance = $2::bigint THEN p.state ELSE 'another''s' END FROM %s p"
 		 "   WHERE p.route = %d AND p.strand_id = " RECEIPT_KEY("u.id") "),"
 		 " coalesce((SELECT coalesce(pg_catalog.pg_visible_in_snapshot(t.xact_id, l.history), false)"
-		 "   FROM %s l, %s t WHERE %s AND t.id = u.id), true)"
+		 "   FROM %s l, %s t WHERE %s AND t.id = u.id), true),"
+		 " coalesce((SELECT p.due_at <= pg_catalog.clock_timestamp() FROM %s p"
+		 "   WHERE p.route = %d AND p.strand_id = " RECEIPT_KEY("u.id") "), false)"
 		 " FROM pg_catalog.unnest($1::text[]) WITH ORDINALITY AS u(id, n)",
-		 r->tag_array, r->source, r->receipts, r->number, r->routes, r->source, r->where);
+		 r->tag_array, r->source, r->receipts, r->number, r->routes, r->source, r->where,
+		 r->receipts, r->number);
 }
 
 void statements_release(struct statements *s)
@@ -175,6 +178,8 @@ void statements_release(struct statements *s)
 	free(s->settle);
 	free(s->fail);
 	free(s->lease);
+	free(s->give_back);
+	free(s->rest);
 	free(s->examine);
 	free(s->shape);
 	*s = (struct statements){ 0 };
@@ -209,13 +214,17 @@ int statements_build(struct statements *ret, const struct route *r, struct conn 
 	s.fail = text_of(&b);
 	receipt_build_lease(&b, r);
 	s.lease = text_of(&b);
+	receipt_build_give_back(&b, r);
+	s.give_back = text_of(&b);
+	receipt_build_rest(&b, r);
+	s.rest = text_of(&b);
 	build_examine(&b, r);
 	s.examine = text_of(&b);
 	buf_release(&b);
 	s.shape = cols.shape;
 	cols.shape = NULL;
 	columns_release(&cols);
-	if (!s.settings || !s.claim || !s.settle || !s.fail || !s.lease || !s.examine) {
+	if (!s.settings || !s.claim || !s.settle || !s.fail || !s.lease || !s.give_back || !s.rest || !s.examine) {
 		statements_release(&s);
 		return err_set(e, STRAND_ENOMEM, "out of memory");
 	}

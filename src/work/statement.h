@@ -27,10 +27,10 @@ struct statements {
 	 * (without a call).  Answers (n, replies, unrouted tags, state, odd timeouts)
 	 * for each strand that was there, bore the tag, and whose receipt let it run. */
 	char *settle;
-	char *fail, *lease;	/* see work/receipt.h */
+	char *fail, *lease, *give_back, *rest;	/* see work/receipt.h */
 	/* $1 text[] ids, $2 instance.  Answers (n, bears the tag, its receipt's
 	 * state or NULL (also of a retry that is due) or "another's", is history or of
-	 * a route that is gone) of what a settle left out. */
+	 * a route that is gone, has a receipt that is due) of what a settle left out. */
 	char *examine;
 	char *shape;	/* of the receiver when they were built */
 };

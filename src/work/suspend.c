@@ -96,7 +96,7 @@ void worker_judge_route(struct worker *w, const struct batch *b, int ret, const 
 		/* The first such fault may be the session's, which is renewed. */
 		if (b->fault == FAULT_CONFIGURATION && w->trouble[b->route->index].failures > 1)
 			suspend(w, b->route, e);
-	} else if (b->broken || (b->suspects && !in_state(b, ITEM_SETTLED))) {
+	} else if (b->broken) {
 		suspend(w, b->route, &b->broken_by);
 	} else if (in_state(b, ITEM_SETTLED) && !in_state(b, ITEM_RETRY) && !in_state(b, ITEM_FAILED)) {
 		suspension_success(w->context->suspensions, b->route->index);

@@ -203,8 +203,12 @@ static void work(struct worker *w, unsigned route, struct delivery **items, size
 	for (size_t i = together; i < n; i++) {
 		if (stop_level(w->context->stop) == STOP_NONE && !suspension_on(w->context->suspensions, route) == !probe)
 			work_on(w, route, &items[i], 1, probe);
-		else
+		else {
+			/* Nothing may have run, and the last batch's items would be
+			 * written over by the next take. */
+			end_last(w);
 			queue_return(q, items[i]);
+		}
 	}
 }
 

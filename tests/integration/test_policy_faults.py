@@ -184,3 +184,50 @@ def test_a_slow_route_learns_its_pace(db, daemon, wait_until):
     wait_until(lambda: service.count_receipts(db, "dm", p.PLAN) == 60, 30)
     assert set(service.states(db, "dm", p.PLAN).values()) == {"done"}
     assert d.metrics()[f"strandd_rollbacks_total{p.LABELS}"] <= 3
+
+
+def test_a_lease_whose_strand_is_not_to_blame_is_given_back(db, daemon, wait_until):
+    """An administrator ends the session, then a table is missing: nothing is charged,
+    also not to the next start."""
+    service.function(db, p.HANDLER, name="test.policy")
+    d = daemon([p.route(attempts=1)], {"workers": {"threads": 1}, "scan": {"interval": "500ms"}})
+    p.publish(db, "AD_0", "sleep", "3")
+    wait_until(lambda: service.sleeping(db) == 1)
+    service.function(db, "BEGIN PERFORM * FROM missing_table; RETURN; END", name="test.policy")
+    db.cluster.admin("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = '%s'" % db.name)
+    wait_until(lambda: db.value("SELECT count(*) FROM dm_routes WHERE suspended_at IS NOT NULL") == 1, 30)
+    d.stop()
+    assert db.execute("SELECT state, attempt FROM dm_receipts") == [("retry", 0)]
+    service.function(db, p.HANDLER, name="test.policy")
+    db.execute("UPDATE ad_strands SET kind = 'good'")
+    d.start()
+    assert p.in_state(db, "AD_0", "done", wait_until, 30)["attempt"] == 1
+
+
+AT_COMMIT = """
+CREATE FUNCTION test.late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF NEW.kind = 'late' THEN {} END IF; RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER late AFTER INSERT ON dm_strands DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION test.late();
+"""
+
+
+@pytest.mark.parametrize("what, code", [("RAISE EXCEPTION 'late' USING ERRCODE = '40001';", "40001"),
+                                        ("PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(1);", "57P01")])
+def test_what_a_trigger_does_at_commit_has_an_end_too(db, daemon, wait_until, what, code):
+    db.execute(AT_COMMIT.format(what))
+    service.function(db, "BEGIN RETURN NEXT jsonb_build_object('kind', strand->>'kind'); END", name="test.kind")
+    daemon([p.route("test.kind", attempts=1)])
+    for n in range(5):
+        p.publish(db, f"AD_{n}", "late" if n == 2 else "good")
+    assert p.in_state(db, "AD_2", "failed", wait_until, LONG)["sqlstate"] == code
+    wait_until(lambda: list(service.states(db, "dm", p.PLAN).values()).count("done") == 4, LONG)
+    assert db.value("SELECT count(*) FROM dm_strands") == 4
+
+
+@pytest.mark.parametrize("state", ["retry", "running"])
+def test_a_receipt_whose_strand_is_gone_comes_to_rest(db, daemon, wait_until, state):
+    db.execute("INSERT INTO dm_receipts (route, strand_id, state, attempt, due_at, instance)"
+               " SELECT route, 'AD_gone', %s, 1, clock_timestamp(), 1 FROM dm_routes WHERE tag = %s", (state, p.PLAN))
+    d = p.serve(db, daemon, {"scan": {"interval": "300ms"}}, attempts=3)
+    p.in_state(db, "AD_gone", "withdrawn", wait_until)
+    assert d.metrics()[f"strandd_forged_total{p.LABELS}"] == 0

@@ -152,3 +152,16 @@ def test_odd_tags_are_marked_too(db, daemon, wait_until, tags):
     d.start()
     wait_until(lambda: db.value("SELECT marked FROM dm_receipts"))
     assert MARK in p.tags(db, "AD_1")
+
+
+def test_a_missing_right_is_not_asked_for_again_and_again(db, daemon, wait_until):
+    d = p.serve(db, daemon, attempts=1)
+    db.execute("REVOKE UPDATE ON ad_strands FROM strandd_service")
+    service.publish_many(db, "ad_strands", "AD_", 300, [p.PLAN], kind="raise")
+    wait_until(lambda: db.value("SELECT count(*) FROM dm_receipts WHERE state = 'failed'") == 300, 30)
+    before = db.cluster.log().count("permission denied for table ad_strands")
+    time.sleep(4)
+    assert db.cluster.log().count("permission denied for table ad_strands") - before < 20
+    db.grant()
+    wait_until(lambda: db.value("SELECT count(*) FROM dm_receipts WHERE marked") == 300, 30)
+    assert "strands are marked" in d.log()

@@ -42,8 +42,8 @@ def test_a_handler_can_say_that_it_is_final(db, daemon, wait_until):
 
 
 def test_a_retry_starts_when_it_is_due(db, daemon, wait_until):
-    """Not on the scanner's tick, which is two seconds here: of several, the median
-    starts within 50 ms."""
+    """Not on the scanner's tick, which is 20 seconds here: of several, the median
+    starts within 50 ms, and none is left to the tick."""
     service.function(db, """BEGIN
         INSERT INTO test.calls (handler, id) VALUES (clock_timestamp()::text, strand->>'id');
         IF current_setting('strand.attempt') = '1' THEN RAISE EXCEPTION 'later'; END IF;
@@ -57,7 +57,7 @@ def test_a_retry_starts_when_it_is_due(db, daemon, wait_until):
         p.in_state(db, f"AD_{n}", "done", wait_until)
         late.append(db.value("SELECT extract(epoch FROM handler::timestamptz - %s) FROM test.calls WHERE id = %s", (due, f"AD_{n}")))
     assert all(x >= 0 for x in late), late
-    assert sorted(late)[4] < 0.05, late
+    assert sorted(late)[4] < 0.05 and max(late) < 2, late
 
 
 def test_backoff_is_between_nothing_and_its_bound(db, daemon, wait_until):
@@ -79,7 +79,7 @@ def test_a_retry_survives_a_kill(db, daemon, wait_until):
     d = p.serve(db, daemon, attempts=2, backoff={"initial": "3s", "cap": "3s"})
     for n in range(20):
         p.publish(db, f"AD_{n}", "until", "2")
-    wait_until(lambda: set(service.states(db, "dm", p.PLAN).values()) == {"retry"} and service.count_receipts(db, "dm", p.PLAN) == 20)
+    wait_until(lambda: list(service.states(db, "dm", p.PLAN).values()) == ["retry"] * 20)
     d.kill()
     d.start()
     wait_until(lambda: set(service.states(db, "dm", p.PLAN).values()) == {"done"}, 15)
@@ -117,7 +117,7 @@ def test_serial_routes_retry_too(db, daemon, wait_until):
     p.serve(db, daemon, attempts=3, backoff=QUICK, serial=True)
     for n in range(10):
         p.publish(db, f"AD_{n}", "until", "2" if n % 2 else "1")
-    wait_until(lambda: set(service.states(db, "dm", p.PLAN).values()) == {"done"} and service.count_receipts(db, "dm", p.PLAN) == 10, 20)
+    wait_until(lambda: list(service.states(db, "dm", p.PLAN).values()) == ["done"] * 10, 20)
     rows = db.execute("SELECT s.id, r.attempt, d.symbol FROM ad_strands s JOIN dm_receipts r ON r.strand_id = s.id"
                       " JOIN dm_strands d ON d.id = r.reply_ids[1] ORDER BY 1")
     assert rows == [(f"AD_{n}", 1 + n % 2, str(1 + n % 2)) for n in range(10)]

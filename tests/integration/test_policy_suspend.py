@@ -62,7 +62,8 @@ def test_failures_in_a_row_suspend(db, daemon, wait_until):
     service.publish_many(db, "ad_strands", "AD_", 1000, [p.PLAN], kind="raise")
     wait_suspended(db, wait_until)
     time.sleep(3)
-    assert service.count_receipts(db, "dm", p.PLAN) == 5 and suspended(db)[1] == "asked to fail"
+    assert service.count_receipts(db, "dm", p.PLAN) == 5
+    assert suspended(db)[1] == "5 failures in a row, the last: asked to fail"
     # mended
     service.function(db, "BEGIN RETURN; END", name="test.policy")
     wait_until(lambda: service.count_receipts(db, "dm", p.PLAN) == 1000, 60)
@@ -147,3 +148,17 @@ def test_a_backend_killer_of_all_strands_suspends(db, daemon, wait_until):
     wait_suspended(db, wait_until, timeout=90)
     time.sleep(1)
     assert list(service.states(db, "dm", p.PLAN).values()).count("failed") <= 3
+
+
+def test_a_strand_of_class_42_on_a_quiet_route_suspends_nothing(db, daemon, wait_until):
+    """Others go through between its tries: it is charged."""
+    d = p.serve(db, daemon, attempts=2, backoff={"initial": "1ms", "cap": "1ms"})
+    p.publish(db, "AD_bad", "table")
+    for n in range(40):
+        p.publish(db, f"AD_{n}")
+        time.sleep(0.1)
+        if (p.receipt(db, "AD_bad") or {}).get("state") == "failed":
+            break
+    failed = p.in_state(db, "AD_bad", "failed", wait_until)
+    assert failed["sqlstate"] == "42P01" and failed["attempt"] == 2
+    assert d.metrics()[f"strandd_suspensions_total{p.LABELS}"] == 0
