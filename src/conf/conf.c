@@ -44,7 +44,10 @@ static void syntax_error(struct reading *r, const config_t *config, const char *
 	char near[QUOTE_SIZE / 2], quoted[QUOTE_SIZE];
 
 	source_line(text, place.line, near, sizeof(near));
-	if (near[0])
+	if (secret_in_line(text, place.line))
+		report_error(r->reports, &place, "%s here or before; the line is not shown, it may hold a password",
+			     config_error_text(config));
+	else if (near[0])
 		report_error(r->reports, &place, "%s in or before %s", config_error_text(config),
 			     quote(quoted, near));
 	else
@@ -71,14 +74,18 @@ static void parse(struct reading *r, const char *text, const struct file_access 
 	config_t config;
 
 	r->bent_from = r->reports->n;
-	if (!source_check(text, r))
+	if (!source_check(text, r)) {
+		secret_check_text(r, text, access);
 		return;
+	}
 	r->bent_to = r->reports->n;
 	config_init(&config);
-	if (config_read_string(&config, text))
+	if (config_read_string(&config, text)) {
 		apply(r, &config, access);
-	else
+	} else {
 		syntax_error(r, &config, text);
+		secret_check_text(r, text, access);
+	}
 	config_destroy(&config);
 }
 

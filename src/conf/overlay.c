@@ -7,6 +7,7 @@
 
 #include "base/nearest.h"
 #include "conf/keys.h"
+#include "conf/secret.h"
 #include "conf/value.h"
 
 enum { OPTIONS_MAX = 64 };
@@ -176,7 +177,7 @@ void overlay_sets(struct reading *r, const char *const *sets)
 		if (!equals) {
 			report_error(r->reports, &(struct place){ "--set", 0 },
 				     "%s is not of the form path=value, such as workers.threads=8",
-				     quote(quoted, *sets));
+				     secret_in_text(*sets) ? "one" : quote(quoted, *sets));
 			continue;
 		}
 		path = strndup(*sets, (size_t)(equals - *sets));

@@ -3,11 +3,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "base/buf.h"
 #include "conf/check.h"
 #include "conf/option.h"
+#include "conf/tree.h"
 
 enum { PASSWORD_MAX_BYTES = 4096 };
 
@@ -97,15 +99,99 @@ void secret_read(struct reading *r, bool client)
 	buf_release(&path);
 }
 
+/* --- that stand in a configuration ------------------------------------------- */
+
+static void refuse_open(struct reading *r, const struct place *place, const struct file_access *access)
+{
+	report_error(r->reports, place, "a password stands here and others can read this file; say: %s %s"
+		     " (or use a password_file, ~/.pgpass or a service file)", file_remedy(access), r->file);
+}
+
 void secret_check(struct reading *r, const config_t *config, const struct file_access *access)
 {
 	for (size_t i = 0; i < conf_options.n && access->open; i++) {
 		const struct option *o = &conf_options.options[i];
 		const config_setting_t *s = o->secret ? config_lookup(config, o->path) : NULL;
+		const struct place place = reading_place(r, s);
 
 		if (s)
-			reading_error(r, s, "a password stands here and others can read this file; say: %s %s"
-				      " (or use a password_file, ~/.pgpass or a service file)",
-				      file_remedy(access), r->file);
+			refuse_open(r, &place, access);
+	}
+}
+
+/* The end of a secret's name in the first `len` bytes of `line`, or NULL. */
+static const char *find_name(const char *line, size_t len)
+{
+	for (size_t i = 0; i < conf_options.n; i++) {
+		const char *name = tree_leaf(conf_options.options[i].path);
+		size_t n = strlen(name);
+
+		for (size_t at = 0; conf_options.options[i].secret && at + n <= len; at++) {
+			if (strncasecmp(line + at, name, n) == 0)
+				return line + at + n;
+		}
+	}
+	return NULL;
+}
+
+bool secret_in_text(const char *text)
+{
+	return find_name(text, strlen(text)) != NULL;
+}
+
+/* The setting that a line says goes on in the next one, as far as one can tell
+ * where nothing is known to be well formed. */
+static bool goes_on(const char *line, size_t len)
+{
+	while (len > 0 && strchr(" \t\r", line[len - 1]))
+		len--;
+	return len == 0 || !strchr(";{}", line[len - 1]);
+}
+
+bool secret_in_line(const char *text, int line)
+{
+	bool secret = false;
+
+	for (;; line--) {
+		size_t len = strcspn(text, "\n");
+
+		secret = secret || find_name(text, len);
+		if (line <= 1 || !text[len])
+			return secret;
+		secret = secret && goes_on(text, len);
+		text += len + 1;
+	}
+}
+
+/* Does a secret's value begin in this line? */
+static bool says_secret(const char *line, size_t len)
+{
+	const char *p = find_name(line, len), *end = line + len;
+
+	line += strspn(line, " \t");
+	if (*line == '#' || strncmp(line, "//", 2) == 0)
+		return false;
+	while (p) {
+		const char *sign = p + strspn(p, " \t");
+
+		if (sign < end && (*sign == '=' || *sign == ':'))
+			return true;
+		p = find_name(p, (size_t)(end - p));
+	}
+	return false;
+}
+
+void secret_check_text(struct reading *r, const char *text, const struct file_access *access)
+{
+	for (int line = 1; access->open; line++) {
+		size_t len = strcspn(text, "\n");
+
+		if (says_secret(text, len)) {
+			refuse_open(r, &(struct place){ r->file, line }, access);
+			return;
+		}
+		if (!text[len])
+			return;
+		text += len + 1;
 	}
 }

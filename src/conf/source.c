@@ -7,6 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "conf/secret.h"
+
+#define WIDE "does not fit in 32 bits"
+
 static const char *string_end(const char *p)
 {
 	for (p++; *p && *p != '"'; p++)
@@ -41,32 +45,40 @@ static const char *skip_opaque(struct reading *r, const char *p, int *line)
 	return end;
 }
 
-/* Judges the number that starts at `p`. */
-static void check_number(struct reading *r, const char *p, int line)
+/* What is wrong with the number of `len` bytes at `p`, or NULL. */
+static const char *number_fault(const char *p, size_t len, bool hex)
 {
-	bool hex = p[0] == '0' && (p[1] == 'x' || p[1] == 'X');
-	size_t len = hex ? 2 + strspn(p + 2, "0123456789abcdefABCDEF") : strspn(p, "+-0123456789.eE");
-	const struct place place = { r->file, line };
-	int shown = len < 40 ? (int)len : 40;
 	long long value;
 
 	errno = 0;
-	if (!hex && memchr(p, '.', len)) {
-		if (isinf(strtod(p, NULL)))
-			report_error(r->reports, &place, "the number %.*s is too large", shown, p);
-		return;
-	}
-	if (!hex && (memchr(p, 'e', len) || memchr(p, 'E', len))) {
-		report_error(r->reports, &place, "write the number %.*s in full", shown, p);
-		return;
-	}
+	if (!hex && memchr(p, '.', len))
+		return isinf(strtod(p, NULL)) ? "is too large" : NULL;
+	if (!hex && (memchr(p, 'e', len) || memchr(p, 'E', len)))
+		return "must be written in full";
 	/* libconfig wraps hexadecimal at 32 bits unsigned, and means the signed number. */
 	value = strtoll(p, NULL, hex ? 16 : 10);
 	if (errno == ERANGE)
-		report_error(r->reports, &place, "the number %.*s is too large", shown, p);
-	else if (p[len] != 'L' && (value > INT32_MAX || value < INT32_MIN))
-		report_error(r->reports, &place, "the number %.*s does not fit in 32 bits; write %.*sL",
-			     shown, p, shown, p);
+		return "is too large";
+	return p[len] != 'L' && (value > INT32_MAX || value < INT32_MIN) ? WIDE : NULL;
+}
+
+/* Judges the number that starts at `p`. */
+static void check_number(struct reading *r, const char *text, const char *p, int line)
+{
+	bool hex = p[0] == '0' && (p[1] == 'x' || p[1] == 'X');
+	size_t len = hex ? 2 + strspn(p + 2, "0123456789abcdefABCDEF") : strspn(p, "+-0123456789.eE");
+	const char *fault = number_fault(p, len, hex);
+	const struct place place = { r->file, line };
+	int shown = len < 40 ? (int)len : 40;
+
+	if (!fault)
+		return;
+	if (secret_in_line(text, line))
+		report_error(r->reports, &place, "a number here %s; a password stands in double quotes", fault);
+	else if (strcmp(fault, WIDE) == 0)
+		report_error(r->reports, &place, "the number %.*s %s; write %.*sL", shown, p, fault, shown, p);
+	else
+		report_error(r->reports, &place, "the number %.*s %s", shown, p, fault);
 }
 
 static bool name_char(char c)
@@ -75,7 +87,7 @@ static bool name_char(char c)
 }
 
 /* The end of the word or number at `p`; NULL when neither starts there. */
-static const char *skip_word(struct reading *r, const char *p, int line)
+static const char *skip_word(struct reading *r, const char *text, const char *p, int line)
 {
 	if (isalpha((unsigned char)*p) || *p == '_' || *p == '*') {
 		while (name_char(*p))
@@ -84,7 +96,7 @@ static const char *skip_word(struct reading *r, const char *p, int line)
 	}
 	if (isdigit((unsigned char)*p) ||
 	    ((*p == '-' || *p == '+' || *p == '.') && isdigit((unsigned char)p[1]))) {
-		check_number(r, p, line);
+		check_number(r, text, p, line);
 		p++;
 		while (name_char(*p) || *p == '.' || *p == '+')
 			p++;
@@ -104,7 +116,7 @@ bool source_check(const char *text, struct reading *r)
 		if (!end)
 			return false;
 		if (end == p)
-			end = skip_word(r, p, line);
+			end = skip_word(r, text, p, line);
 		if (strncmp(p, "@include", 8) == 0) {
 			report_error(r->reports, &(struct place){ r->file, line },
 				     "@include is refused: more files belong in conf.d beside the first one");

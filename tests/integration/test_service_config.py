@@ -108,6 +108,20 @@ def test_a_password_in_argv_is_refused_and_not_repeated(place, where):
     assert "password is refused" in done.stderr and "hunter2" not in done.stderr + done.stdout
 
 
+@pytest.mark.parametrize("where", ["check", "start"])
+@pytest.mark.parametrize("text", ["password = hunter2Secret;", "password = 'hunter2Secret';",
+                                  'password = "hunter2Secret" user "y";', "password = 2222222222222;"])
+def test_a_password_in_a_broken_file_is_not_repeated(place, where, text):
+    file = place / "conf.d" / "p.conf"
+    file.write_text("module_communication: { database: {\n  %s\n}; };\n" % text)
+    file.chmod(0o604)
+    done = run(place, *(["--check-config"] if where == "check" else []))
+    assert done.returncode == 2
+    said = (done.stderr + done.stdout).replace(str(place), "")
+    assert "p.conf:2: " in said and "hunter2" not in said and "2222" not in said
+    assert "a password stands here and others can read this file" in said
+
+
 def test_passwords_that_others_can_read_are_refused(place):
     file = place / "conf.d" / "p.conf"
     file.write_text('module_communication: { database: { password = "hunter2"; }; };\n')

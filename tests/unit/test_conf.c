@@ -226,7 +226,7 @@ static const struct bad {
 	{ "queue: { limit = -3000000000; };", 1, "the number -3000000000 does not fit" },
 	{ "queue: { limit = 99999999999999999999L; };", 1, "is too large" },
 	{ "queue: { limit = 1.0e999; };", 1, "the number 1.0e999 is too large" },
-	{ "queue: { limit = 1e6; };", 1, "write the number 1e6 in full" },
+	{ "queue: { limit = 1e6; };", 1, "the number 1e6 must be written in full" },
 	{ "queue: { limit = [ 1 ]; };", 1, "queue.limit must be a whole number, not an array in [ ]" },
 	{ "queue: { limit = ( 1, 2 ); };", 1, "not a list in ( )" },
 	{ "queue: { bytes = 8388608; };", 1, "queue.bytes = 8388608 lacks its unit: write \"8388608B\" or \"8388608MiB\"" },
@@ -353,6 +353,77 @@ START_TEST(password_open_to_others)
 	ck_assert_int_eq(conf_load(&c, path, &e), 0);
 	ck_assert_str_eq(c->db_password, "pss");
 	conf_free(c);
+}
+END_TEST
+
+/* A password that a slip makes no string is in the log for ever. */
+static const char *const slips[] = {
+	"\npassword = hunter2Secret;",
+	"\npassword = 'hunter2Secret';",
+	"\npassword = \"hunter2Secret\" user \"y\";",
+	"\npassword = \"a\"hunter2Secret\";",
+	"\nPassword = hunter2Secret;",
+	"database: {\n password = hunter2Secret; };",
+	"module_communication: { database: { password = hunter2Secret; }; };",
+	"\npassword =\n\n hunter2Secret;",
+	"\npassword = \"x\n hunter2Secret\" y \"z\";",
+	"\n\tpassword = 22222222222;",
+	"\npassword = 0x2222222222;",
+	"\npassword = 2e22;",
+	"\npassword = 22222222222222222222222L;",
+	"\npassword =\n 22222222222;",
+	"user = \"x;\npassword = \"hunter2Secret\";",
+};
+
+START_TEST(passwords_are_not_quoted)
+{
+	const char *text = slips[_i];
+	struct conf_request request = { .file = path };
+	struct reports reports = REPORTS_INIT;
+	struct conf *c = NULL;
+
+	write_bytes(text, strlen(text));
+	ck_assert_int_eq(conf_read(&c, &request, &reports), STRAND_EINVAL);
+	ck_assert_uint_ge(reports.n, 1);
+	for (size_t i = 0; i < reports.n; i++) {
+		const char *said = strstr(reports.list[i].text, ": ");
+
+		ck_assert_msg(!strstr(said, "Secret") && !strstr(said, "222") && !strstr(said, "2e22"), "%s", said);
+	}
+	reports_release(&reports);
+}
+END_TEST
+
+/* A text that does not parse holds its password none the less. */
+START_TEST(password_open_to_others_in_a_broken_file)
+{
+	static const struct {
+		const char *text;
+		int line;	/* 0: no password stands there */
+	} broken[] = {
+		{ "workers: {\n threads = = 4; };\npassword = \"pss\";", 3 },
+		{ "workers = = 4;\ndatabase: { user = \"u\"; password: \"pss\"; };", 2 },
+		{ "user = \"x;\npassword = \"pss\";", 2 },
+		{ "workers = = 4;\n# password = \"pss\"\n // password = 1\n", 0 },
+		{ "workers = = 4;\npassword_file = \"/x\";", 0 },
+	};
+
+	for (size_t i = 0; i < sizeof(broken) / sizeof(broken[0]); i++) {
+		struct conf_request request = { .file = path };
+		struct reports reports = REPORTS_INIT;
+		char wanted[PATH_MAX + 80];
+		bool told = false;
+		struct conf *c = NULL;
+
+		write_bytes(broken[i].text, strlen(broken[i].text));
+		ck_assert_int_eq(chmod(path, 0604), 0);
+		ck_assert_int_eq(conf_read(&c, &request, &reports), STRAND_EINVAL);
+		snprintf(wanted, sizeof(wanted), "%s:%d: a password stands here", path, broken[i].line);
+		for (size_t j = 0; j < reports.n; j++)
+			told |= strstr(reports.list[j].text, broken[i].line ? wanted : "a password stands") != NULL;
+		ck_assert_msg(told == (broken[i].line > 0), "%s", broken[i].text);
+		reports_release(&reports);
+	}
 }
 END_TEST
 
@@ -486,6 +557,8 @@ int main(void)
 	tcase_add_loop_test(t, bad_file, 0, (int)(sizeof(bad_files) / sizeof(bad_files[0])));
 	tcase_add_test(t, not_a_file);
 	tcase_add_test(t, password_open_to_others);
+	tcase_add_loop_test(t, passwords_are_not_quoted, 0, (int)(sizeof(slips) / sizeof(slips[0])));
+	tcase_add_test(t, password_open_to_others_in_a_broken_file);
 	tcase_add_test(t, every_error_is_told);
 	tcase_add_test(t, thousand_errors);
 	tcase_add_test(t, cut_files);
