@@ -15,7 +15,7 @@
 enum option_type {
 	OPTION_STRING,	/* char *; min and max are its length in bytes */
 	OPTION_DATABASE,	/* the same; not what libpq takes for a connection string */
-	OPTION_PORT,	/* char *; a number, or text as libpq takes it */
+	OPTION_PORT,	/* char *; a number, or text: several with commas */
 	OPTION_STRINGS,	/* char **, ends with NULL, NULL when not given; bounds of each as OPTION_STRING */
 	OPTION_INT,	/* int */
 	OPTION_DECIMAL,	/* double */

@@ -181,19 +181,43 @@ static int set_int(const struct option *o, void *base, const char *text, struct 
 	return 0;
 }
 
-static int set_port(const struct option *o, void *base, const char *text, struct err *e)
+/* One of several ports; an empty one is libpq's default. */
+static int check_port(const struct option *o, const char *text, size_t len, struct err *e)
 {
 	struct option number = *o;
-	int port;
+	char *part;
+	int port, r;
 
-	/* Text may name several: "5432,5433" goes with several hosts. */
-	if (text[strspn(text, "-0123456789")] == '\0' && *text) {
-		number.offset = 0;
-		int r = set_int(&number, &port, text, e);
+	for (; len > 0 && text[len - 1] == ' '; len--)
+		;
+	for (; len > 0 && *text == ' '; len--)
+		text++;
+	if (len == 0)
+		return 0;
+	part = strndup(text, len);
+	if (!part)
+		return no_memory(e);
+	number.offset = 0;
+	r = set_int(&number, &port, part, e);
+	free(part);
+	return r;
+}
+
+/* Text may name several: "5432,5433" goes with several hosts. */
+static int set_port(const struct option *o, void *base, const char *text, struct err *e)
+{
+	const char *part = text;
+
+	for (;;) {
+		size_t len = strcspn(part, ",");
+		int r = check_port(o, part, len, e);
+
 		if (r < 0)
 			return r;
+		if (!part[len])
+			return set_string(o, base, text, e);
+		part += len + 1;
 	}
-	return set_string(o, base, text, e);
 }
 
 const char *value_wanted(const struct option *o, char out[WANTED_SIZE])

@@ -157,6 +157,10 @@ START_TEST(port_may_be_text)
 
 	ck_assert_str_eq(c->db_port, "5432,5433");
 	conf_free(c);
+	/* libpq passes over blanks, and has a default for each */
+	c = load_text("module_communication: { database: { port = \"5432, 65535 ,,1\"; }; };");
+	ck_assert_str_eq(c->db_port, "5432, 65535 ,,1");
+	conf_free(c);
 }
 END_TEST
 
@@ -203,6 +207,12 @@ static const struct bad {
 	{ "module_communication: { database: { database = \"postgresql://x\"; }; };", 1, "must be a name alone" },
 	{ "module_communication: { database: { port = 65536; }; };", 1, "port = 65536 is out of bounds: 1 to 65535" },
 	{ "module_communication: { database: { port = 1.5; }; };", 1, "must be a whole number" },
+	{ "module_communication: { database: { port = \"x\"; }; };", 1, "port must be a whole number, not \"x\"" },
+	{ "module_communication: { database: { port = \"5432,99999\"; }; };", 1, "port = 99999 is out of bounds: 1 to 65535" },
+	{ "module_communication: { database: { port = \"5432,5433a\"; }; };", 1, "not \"5433a\"" },
+	{ "module_communication: { database: { port = \"0,5432\"; }; };", 1, "port = 0 is out of bounds" },
+	{ "module_communication: { database: { port = \"5432;5433\"; }; };", 1, "not \"5432;5433\"" },
+	{ "module_communication: { database: { port = \"\"; }; };", 1, "port must not be empty" },
 	{ "module_communication: { database = 5; };", 1, "module_communication.database must be a group" },
 	/* bounds */
 	{ "workers: { threads = 0; };", 1, "workers.threads = 0 is out of bounds: 1 to 64" },

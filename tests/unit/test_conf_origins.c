@@ -228,6 +228,8 @@ static const struct {
 	{ "scan.interval=9223372036854775807d", "out of bounds" },
 	{ "module_communication.database.host=", "must not be empty" },
 	{ "module_communication.database.port=0", "out of bounds: 1 to 65535" },
+	{ "module_communication.database.port=x", "must be a whole number, not \"x\"" },
+	{ "module_communication.database.port=5432,99999", "port = 99999 is out of bounds: 1 to 65535" },
 	{ "module_communication.database.port=99999999999999999999", "out of bounds" },
 	{ "module_communication.database.database=postgresql://u:pw@h/d", "must be a name alone" },
 	{ "module_communication.notifications.enabled=yes", "must be true or false, not \"yes\"" },
@@ -259,6 +261,19 @@ START_TEST(a_password_is_no_argument)
 	ck_assert(told("--set: module_communication.database.password is refused, because everybody can see arguments"));
 	ck_assert(told("did you mean \"module_communication.database.password\"?"));
 	ck_assert(!told("pss"));
+}
+END_TEST
+
+START_TEST(ports_of_the_environment)
+{
+	const char *bad[] = { "STRANDD_MODULE_COMMUNICATION_DATABASE_PORT=5432,x", NULL };
+	const char *good[] = { "STRANDD_MODULE_COMMUNICATION_DATABASE_PORT=5432,5433", NULL };
+
+	put("strandd.conf", 0644, "");
+	ck_assert_int_eq(read_all(bad, NULL), STRAND_EINVAL);
+	ck_assert(told("environment variable STRANDD_MODULE_COMMUNICATION_DATABASE_PORT:"
+		       " module_communication.database.port must be a whole number, not \"x\""));
+	read_good(good, NULL);
 }
 END_TEST
 
@@ -412,6 +427,7 @@ int main(void)
 	tcase_add_test(t, values_as_text);
 	tcase_add_loop_test(t, bad_set, 0, (int)(sizeof(bad_sets) / sizeof(bad_sets[0])));
 	tcase_add_test(t, a_password_is_no_argument);
+	tcase_add_test(t, ports_of_the_environment);
 	tcase_add_test(t, variables_that_are_near);
 	tcase_add_test(t, as_the_specification_has_it);
 	tcase_add_test(t, channels_of_no_route);
