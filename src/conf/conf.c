@@ -69,24 +69,36 @@ static void apply(struct reading *r, const config_t *config, const struct file_a
 	secret_check(r, config, access);
 }
 
-static void parse(struct reading *r, const char *text, const struct file_access *access)
+/* `sound` is what source_check made of the text.  False: it does not parse, and that
+ * has been reported. */
+static bool parse_sound(struct reading *r, const char *text, const char *sound,
+			const struct file_access *access)
 {
 	config_t config;
+	bool good;
 
-	r->bent_from = r->reports->n;
-	if (!source_check(text, r)) {
-		secret_check_text(r, text, access);
-		return;
-	}
-	r->bent_to = r->reports->n;
 	config_init(&config);
-	if (config_read_string(&config, text)) {
+	good = config_read_string(&config, sound);
+	if (good)
 		apply(r, &config, access);
-	} else {
+	else
 		syntax_error(r, &config, text);
-		secret_check_text(r, text, access);
-	}
 	config_destroy(&config);
+	return good;
+}
+
+static void parse(struct reading *r, const char *text, const struct file_access *access)
+{
+	struct buf sound;
+
+	buf_init(&sound);
+	if (!source_check(text, r, &sound))
+		secret_check_text(r, text, access);
+	else if (sound.failed)
+		r->reports->no_memory = true;
+	else if (!parse_sound(r, text, sound.data, access))
+		secret_check_text(r, text, access);
+	buf_release(&sound);
 }
 
 /* 0, or STRAND_ENOENT; all faults are reported. */

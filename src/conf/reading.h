@@ -13,9 +13,7 @@ struct reading {
 	struct conf *conf;
 	struct reports *reports;
 	const char *file;	/* what is being read; kept by reading_keep_name */
-	/* Reports about numbers that libconfig gets wrong: of no use to complain of
-	 * what it made of them. */
-	size_t bent_from, bent_to;
+	bool bent;		/* numbers of this file have been reported: see source_bent */
 };
 
 /* A setting's line in the file. */

@@ -76,15 +76,6 @@ void report_err(struct reports *r, const struct place *place, int code, const st
 		report_error(r, place, "%s", e->text);
 }
 
-bool reports_at(const struct reports *r, size_t from, size_t to, const struct place *place)
-{
-	for (size_t i = from; i < to; i++) {
-		if (r->list[i].place.line == place->line && r->list[i].place.where == place->where)
-			return true;
-	}
-	return false;
-}
-
 const char *place_text(char out[PLACE_SIZE], const struct place *place)
 {
 	if (!place->where)

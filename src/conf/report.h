@@ -40,9 +40,6 @@ void report_warning(struct reports *r, const struct place *place, const char *fm
  * nothing. */
 void report_err(struct reports *r, const struct place *place, int code, const struct err *e);
 
-/* Has this line been complained of, in one of the reports from `from` to before `to`? */
-bool reports_at(const struct reports *r, size_t from, size_t to, const struct place *place);
-
 #define QUOTE_SIZE 132
 
 /* `text` in double quotes for a message: control characters and quotes are

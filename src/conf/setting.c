@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "conf/source.h"
 #include "conf/value.h"
 
 static bool is_integer(const config_setting_t *s)
@@ -95,8 +96,7 @@ bool setting_read(struct reading *r, const struct option *o, void *base, const c
 	struct err e;
 	int ret;
 
-	/* A number that libconfig got wrong: its line has been complained of. */
-	if (config_setting_type(s) != CONFIG_TYPE_STRING && reports_at(r->reports, r->bent_from, r->bent_to, &place))
+	if (r->bent && source_bent(s))
 		return false;
 	ret = read_value(o, base, s, &e);
 	report_err(r->reports, &place, ret, &e);

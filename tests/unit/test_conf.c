@@ -478,6 +478,44 @@ START_TEST(every_error_is_told)
 }
 END_TEST
 
+/* A number that libconfig would bend hides no other fault, wherever it stands. */
+START_TEST(bent_numbers_hide_nothing)
+{
+	static const char *const expected[] = {
+		":1: the number 99999999999 does not fit", ":1: module_communication.cleanup.enabled must be true or false",
+		":1: module_communication.cleanup.cleanup_interval_hours = 0 is out of bounds",
+		":1: module_communication.cleanup.batch must be a whole number",
+		":2: the number 5000000000 does not fit", ":2: workers.batch must be a whole number",
+		":4: the number 99999999999999999999 is too large", ":3: scan.page = 0 is out of bounds",
+		":5: the number 1.0e999 is too large", ":5: the number 1e9 must be written in full",
+		":5: attempts = 0 is out of bounds", ":5: serial must be true or false, not a whole number",
+		":6: queue.limit must be a whole number, not an array", ":6: the number 0x100000000 does not fit",
+	};
+	const char *text = "module_communication: { cleanup: { retention_days = 99999999999; enabled = 1;"
+			   " cleanup_interval_hours = 0; batch = 1.5; }; };\n"
+			   "workers: { threads = 5000000000; batch = 1.5; };\n"
+			   "scan: { page = 0; interval =\n 99999999999999999999L; };\n"
+			   "routes = ( { tag = \"dm:x\"; source = \"s\"; handler = \"f\"; attempts = 0; serial = 1;"
+			   " backoff: { factor = 1.0e999; }; max_workers = 1e9; } );\n"
+			   "queue: { limit = [ 1, 0x100000000 ]; };\n";
+	struct conf_request request = { .file = path };
+	struct reports reports = REPORTS_INIT;
+	struct conf *c = NULL;
+
+	write_bytes(text, strlen(text));
+	ck_assert_int_eq(conf_read(&c, &request, &reports), STRAND_EINVAL);
+	for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
+		bool told = false;
+
+		for (size_t j = 0; j < reports.n; j++)
+			told |= strstr(reports.list[j].text, expected[i]) != NULL;
+		ck_assert_msg(told, "lacks %s", expected[i]);
+	}
+	ck_assert_uint_eq(reports.n, sizeof(expected) / sizeof(expected[0]));
+	reports_release(&reports);
+}
+END_TEST
+
 /* A list of errors without end helps nobody, and takes no memory. */
 START_TEST(thousand_errors)
 {
@@ -570,6 +608,7 @@ int main(void)
 	tcase_add_loop_test(t, passwords_are_not_quoted, 0, (int)(sizeof(slips) / sizeof(slips[0])));
 	tcase_add_test(t, password_open_to_others_in_a_broken_file);
 	tcase_add_test(t, every_error_is_told);
+	tcase_add_test(t, bent_numbers_hide_nothing);
 	tcase_add_test(t, thousand_errors);
 	tcase_add_test(t, cut_files);
 	suite_add_tcase(s, t);
