@@ -61,3 +61,14 @@ const char *nearest(const char *name, const char *const *names, size_t n_names)
 	}
 	return best;
 }
+
+const char *nearest_path(const char *path, const char *const *paths, size_t n_paths)
+{
+	const char *best = nearest(path, paths, n_paths), *rest;
+	size_t same = 0;
+
+	while (best && path[same] && lower(path[same]) == lower(best[same]))
+		same++;
+	rest = best ? best + same : NULL;
+	return rest && (!path[same] || !*rest || nearest(path + same, &rest, 1)) ? best : NULL;
+}

@@ -14,4 +14,7 @@ size_t edit_distance(const char *a, const char *b);
  * enough to be meant (a third of the longer name's length, at least 2). */
 const char *nearest(const char *name, const char *const *names, size_t n_names);
 
+/* The same of paths: what the nearest one begins with, too, is no reason to mean it. */
+const char *nearest_path(const char *path, const char *const *paths, size_t n_paths);
+
 #endif

@@ -63,14 +63,14 @@ static const char *elsewhere(const struct search *s, const char *name)
 }
 
 /* The option whose whole path is nearest: a group may be misspelt, too. */
-static const char *nearest_path(const struct search *s, const char *path)
+static const char *nearest_option(const struct search *s, const char *path)
 {
 	const char *paths[NAMES_MAX];
 	size_t n = 0;
 
 	for (size_t i = 0; i < s->table->n && n < NAMES_MAX; i++)
 		paths[n++] = s->table->options[i].path;
-	return nearest(path, paths, n);
+	return nearest_path(path, paths, n);
 }
 
 enum place_kind { PLACE_OPTION, PLACE_GROUP, PLACE_EXTRA, PLACE_NONE };
@@ -107,7 +107,7 @@ const char *keys_hint(char out[HINT_SIZE], const struct option_table *table, con
 	near = nearest(path + group, known.list, known.n);
 	whole = near ? NULL : elsewhere(&s, path + group);
 	if (!near && !whole)
-		whole = nearest_path(&s, path);
+		whole = nearest_option(&s, path);
 	if (near) {
 		snprintf(out, HINT_SIZE, "did you mean \"%.*s%s\"?", (int)group, path, near);
 	} else if (whole) {

@@ -72,7 +72,7 @@ static void warn_if_near(struct reading *r, const char *variable)
 
 	for (; n < conf_options.n && n < OPTIONS_MAX; n++)
 		list[n] = overlay_variable(names[n], &conf_options.options[n]) + strlen(VARIABLE_PREFIX);
-	near = nearest(rest, list, n);
+	near = nearest_path(rest, list, n);
 	for (size_t i = 0; i < n && !near; i++)
 		near = ends_with(list[i], rest) ? list[i] : NULL;
 	if (near)

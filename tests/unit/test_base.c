@@ -329,6 +329,20 @@ START_TEST(nearest_name)
 }
 END_TEST
 
+START_TEST(nearest_of_paths)
+{
+	static const char *const paths[] = { "workers.threads", "notifications.channels", "queue.limit" };
+
+	ck_assert_str_eq(nearest_path("worker.thread", paths, 3), "workers.threads");
+	ck_assert_str_eq(nearest_path("Notification.channel", paths, 3), "notifications.channels");
+	ck_assert_str_eq(nearest_path("notifications.channels_", paths, 3), "notifications.channels");
+	ck_assert_str_eq(nearest_path("queue.limit", paths, 3), "queue.limit");
+	ck_assert_ptr_null(nearest_path("notifications.interval", paths, 3));
+	ck_assert_ptr_null(nearest_path("", paths, 3));
+	ck_assert_ptr_null(nearest_path("x", paths, 0));
+}
+END_TEST
+
 /* --- failpoints */
 
 #ifdef ENABLE_FAILPOINTS
@@ -479,6 +493,7 @@ static void add_pure(Suite *s)
 	tcase_add_test(t, buf_fails_for_good);
 	tcase_add_test(t, distances);
 	tcase_add_test(t, nearest_name);
+	tcase_add_test(t, nearest_of_paths);
 	suite_add_tcase(s, t);
 }
 
