@@ -236,6 +236,8 @@ int conf_read(struct conf **ret_conf, const struct conf_request *request, struct
 
 	if (ret == 0)
 		ret = read_all(&r, request);
+	if (r.conf)
+		reports_sort(reports, (const char *const *)r.conf->names, r.conf->n_names);
 	if (ret == 0 && reports->no_memory)
 		ret = STRAND_ENOMEM;
 	if (ret == 0 && reports->n_errors)

@@ -76,6 +76,34 @@ void report_err(struct reports *r, const struct place *place, int code, const st
 		report_error(r, place, "%s", e->text);
 }
 
+static size_t rank(const struct report *report, const char *const *names, size_t n)
+{
+	size_t i = 0;
+
+	while (i < n && names[i] != report->place.where)
+		i++;
+	return i;
+}
+
+static bool comes_before(const struct report *a, const struct report *b, const char *const *names, size_t n)
+{
+	size_t x = rank(a, names, n), y = rank(b, names, n);
+
+	return x < y || (x == y && x < n && a->place.line < b->place.line);
+}
+
+void reports_sort(struct reports *r, const char *const *names, size_t n)
+{
+	for (size_t i = 1; i < r->n; i++) {
+		struct report moved = r->list[i];
+		size_t at = i;
+
+		for (; at > 0 && comes_before(&moved, &r->list[at - 1], names, n); at--)
+			r->list[at] = r->list[at - 1];
+		r->list[at] = moved;
+	}
+}
+
 const char *place_text(char out[PLACE_SIZE], const struct place *place)
 {
 	if (!place->where)

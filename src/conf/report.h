@@ -40,6 +40,10 @@ void report_warning(struct reports *r, const struct place *place, const char *fm
  * nothing. */
 void report_err(struct reports *r, const struct place *place, int code, const struct err *e);
 
+/* Puts them in the order of `names` (by address: what place.where borrows), those of
+ * no such place last, then of lines.  What is of one line stays as it was reported. */
+void reports_sort(struct reports *r, const char *const *names, size_t n);
+
 #define QUOTE_SIZE 132
 
 /* `text` in double quotes for a message: control characters and quotes are
