@@ -36,16 +36,10 @@ static int make_suspensions(struct generation *g)
 
 int start_queue(struct generation *g, struct err *e)
 {
-	const struct conf *conf = g->conf;
-	unsigned *caps, *batch;
-	int ret;
+	unsigned *caps = calloc(g->routes->n + 1, sizeof(*caps));
+	unsigned *batch = calloc(g->routes->n + 1, sizeof(*batch));
+	int ret = caps && batch ? make_queue(g, caps, batch) : STRAND_ENOMEM;
 
-	if (conf->workers_reserved_for_high >= conf->workers_threads)
-		return err_set(e, STRAND_EINVAL, "%s: workers.reserved_for_high leaves none of %d workers for"
-			       " normal strands", conf->file, conf->workers_threads);
-	caps = calloc(g->routes->n + 1, sizeof(*caps));
-	batch = calloc(g->routes->n + 1, sizeof(*batch));
-	ret = caps && batch ? make_queue(g, caps, batch) : STRAND_ENOMEM;
 	free(caps);
 	free(batch);
 	if (!ret)

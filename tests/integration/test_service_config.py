@@ -70,6 +70,16 @@ def test_check_tells_all_errors_of_all_places(place):
             assert f"error main: {line}\n" in started.stderr
 
 
+def test_workers_for_high_strands_alone_are_an_error_of_the_check(place):
+    file = place / "conf.d" / "w.conf"
+    file.write_text("\nworkers: { reserved_for_high = 2; };\n")
+    assert run(place, "--check-config").returncode == 0
+    done = run(place, "--check-config", "--set", "workers.threads=2")
+    assert done.returncode == 2
+    assert done.stderr == (f"{file}:2: workers.reserved_for_high = 2 of 2 workers.threads leaves none for normal strands;"
+                           " at most 1\n")
+
+
 def test_errors_of_a_start_have_the_format_that_is_asked_for(place):
     done = run(place, "--log-format=json", "--set", "workers.threads=0")
     assert done.returncode == 2
