@@ -27,7 +27,8 @@ static const char head[] =
 static const char modules[] =
 	"\n"
 	"# The modules and the tables that they own; table names as SQL takes them.\n"
-	"# Without the list: the three of the specification.  Files of conf.d add to it.\n";
+	"# Without the list: the three of the specification.  Files of conf.d add to it; a\n"
+	"# module of theirs with the name of one of those three takes its place.\n";
 
 static const char modules_example[] =
 	"#modules = (\n"
