@@ -1,11 +1,13 @@
 #include "strandd/arguments.h"
 
 #include <argp.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/log.h"
 #include "conf/print.h"
 #include "conf/report.h"
@@ -123,27 +125,46 @@ static void tell(const struct arguments *a, const struct reports *reports)
 	}
 }
 
+/* Writes what was asked for; a full disk is not to pass for success. */
+static int print_text(const struct buf *text)
+{
+	if (text->failed) {
+		fputs("out of memory\n", stderr);
+		return EXIT_FAULT;
+	}
+	if (fwrite(text->data, 1, text->len, stdout) == text->len && fflush(stdout) == 0)
+		return EXIT_OK;
+	fprintf(stderr, "standard output: cannot be written: %s\n", strerror(errno));
+	return EXIT_FAULT;
+}
+
 static int print(const struct conf *conf)
 {
 	struct buf text;
-	bool bad;
+	int code;
 
 	buf_init(&text);
 	print_conf(&text, conf);
-	bad = text.failed || fwrite(text.data, 1, text.len, stdout) != text.len || fflush(stdout) != 0;
+	code = print_text(&text);
 	buf_release(&text);
-	return bad ? EXIT_FAULT : EXIT_OK;
+	return code;
 }
 
 static int good(const struct conf *conf)
 {
+	struct buf text;
+	int code;
+
 	if (!conf->n_routes) {
 		fprintf(stderr, "%s: no routes: there is nothing to serve\n", conf->file);
 		return EXIT_USAGE;
 	}
-	printf("%s: good: %zu routes of %zu, %zu modules, %d workers\n", conf->file, conf->n_routes,
-	       conf->n_routes + conf->n_left_out, conf->n_modules, conf->workers_threads);
-	return fflush(stdout) == 0 ? EXIT_OK : EXIT_FAULT;
+	buf_init(&text);
+	buf_addf(&text, "%s: good: %zu routes of %zu, %zu modules, %d workers\n", conf->file, conf->n_routes,
+		 conf->n_routes + conf->n_left_out, conf->n_modules, conf->workers_threads);
+	code = print_text(&text);
+	buf_release(&text);
+	return code;
 }
 
 static void tell_left_out(const struct conf *conf)

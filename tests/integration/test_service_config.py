@@ -80,6 +80,14 @@ def test_workers_for_high_strands_alone_are_an_error_of_the_check(place):
                            " at most 1\n")
 
 
+@pytest.mark.parametrize("ask", ["--check-config", "--print-config"])
+def test_an_answer_that_cannot_be_written_is_an_error(place, ask):
+    with open("/dev/full", "w", encoding="ascii") as full:
+        done = subprocess.run([*private.program("strandd"), "--config", str(place / "strandd.conf"), ask], stdout=full,
+                              stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, check=False, timeout=20)
+    assert (done.returncode, done.stderr) == (1, "standard output: cannot be written: No space left on device\n")
+
+
 def test_errors_of_a_start_have_the_format_that_is_asked_for(place):
     done = run(place, "--log-format=json", "--set", "workers.threads=0")
     assert done.returncode == 2
