@@ -254,12 +254,14 @@ END_TEST
 
 START_TEST(a_password_is_no_argument)
 {
-	const char *sets[] = { "module_communication.database.password=pss", "module_communication.database.pasword=pss", NULL };
+	const char *sets[] = { "module_communication.database.password=pss", "module_communication.database.pasword=pss",
+			       "module_communication.database.password:pss", NULL };
 
 	put("strandd.conf", 0644, "");
 	ck_assert_int_eq(read_all(NULL, sets), STRAND_EINVAL);
 	ck_assert(told("--set: module_communication.database.password is refused, because everybody can see arguments"));
 	ck_assert(told("did you mean \"module_communication.database.password\"?"));
+	ck_assert(told("--set: one is not of the form path=value"));
 	ck_assert(!told("pss"));
 }
 END_TEST
