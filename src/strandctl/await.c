@@ -15,6 +15,7 @@
 #define POLL_MS 10
 #define POLL_MAX_MS 250
 #define ASK_AT_ONCE 1000	/* strands of a route in one question */
+#define NAMED_MAX 20		/* unsettled ones told to people */
 
 struct awaited {
 	const struct attachment *route;
@@ -86,7 +87,8 @@ static void show(struct await *a, const struct attachment *route, const PGresult
 	table_set(a->table, line, AT_REPLIES_JSON, cell(res, row, RECEIPT_REPLIES_JSON));
 	table_set(a->table, line, AT_ERROR, cell(res, row, RECEIPT_ERROR));
 	table_set(a->table, line, AT_RECEIPT, cell(res, row, RECEIPT_JSON));
-	a->n_failed += !strcmp(state, "failed") || !strcmp(state, "expired");
+	a->n_failed += !strcmp(state, "failed");
+	a->n_expired += !strcmp(state, "expired");
 }
 
 static int by_id(const void *x, const void *y)
@@ -109,7 +111,7 @@ static size_t choose(struct await *a, const struct attachment *route, struct awa
 }
 
 static void take_answer(struct await *a, const struct attachment *route, const PGresult *res, int row,
-			struct awaited **asked, size_t n, size_t *ret_settled)
+			struct awaited **asked, size_t n)
 {
 	struct awaited key = { .id = PQgetvalue(res, row, RECEIPT_ID) }, *keyp = &key, **found;
 
@@ -119,11 +121,11 @@ static void take_answer(struct await *a, const struct attachment *route, const P
 	if (!found || (*found)->final)
 		return;
 	(*found)->final = true;
-	(*ret_settled)++;
+	a->n_settled++;
 	show(a, route, res, row);
 }
 
-static int ask(struct await *a, const struct attachment *route, size_t *ret_settled, struct err *e)
+static int ask(struct await *a, const struct attachment *route, struct err *e)
 {
 	struct awaited *asked[ASK_AT_ONCE];
 	size_t n = choose(a, route, asked);
@@ -144,18 +146,18 @@ static int ask(struct await *a, const struct attachment *route, size_t *ret_sett
 	if (ret)
 		return ret;
 	for (int row = 0; row < PQntuples(res); row++)
-		take_answer(a, route, res, row, asked, n, ret_settled);
+		take_answer(a, route, res, row, asked, n);
 	PQclear(res);
 	return 0;
 }
 
-static int ask_all(struct await *a, size_t *ret_settled, struct err *e)
+static int ask_all(struct await *a, struct err *e)
 {
 	const struct catalog *c = a->target->catalog;
 	int ret = 0;
 
 	for (size_t i = 0; !ret && i < c->n_routes; i++)
-		ret = ask(a, &c->routes[i], ret_settled, e);
+		ret = ask(a, &c->routes[i], e);
 	return ret;
 }
 
@@ -163,28 +165,50 @@ int await_all(struct await *a, int64_t timeout_ms, struct err *e)
 {
 	int64_t deadline = clock_after_ms(timeout_ms), pause = POLL_MS;
 	struct progress bar;
-	size_t settled = 0;
 	int ret = 0;
 
 	a->table = table_new("deliveries", a->ctl->json, columns, N_COLUMNS);
 	progress_start(&bar, "waiting for receipts", (int64_t)a->n);
-	while (!ret && settled < a->n) {
-		size_t before = settled;
+	while (!ret && a->n_settled < a->n) {
+		size_t before = a->n_settled;
 
-		ret = ask_all(a, &settled, e);
-		progress_show(&bar, (int64_t)settled, (int64_t)settled);
-		if (ret || settled == a->n)
+		ret = ask_all(a, e);
+		progress_show(&bar, (int64_t)a->n_settled, (int64_t)a->n_settled);
+		if (ret || a->n_settled == a->n)
 			break;
 		if (clock_now() >= deadline)
 			ret = err_set(e, STRAND_ETIMEOUT, "no final receipt for %zu of %zu deliveries within "
-				      "%" PRId64 " s: is strandd serving this database?", a->n - settled,
+				      "%" PRId64 " s: is strandd serving this database?", a->n - a->n_settled,
 				      a->n, timeout_ms / 1000);
 		else if (event_wait(&a->ctl->interrupted, clock_after_ms(pause)) != STRAND_ETIMEOUT)
 			ret = err_set(e, STRAND_ESTOPPED, "interrupted");
-		pause = settled > before ? POLL_MS : pause * 2 < POLL_MAX_MS ? pause * 2 : POLL_MAX_MS;
+		pause = a->n_settled > before ? POLL_MS : pause * 2 < POLL_MAX_MS ? pause * 2 : POLL_MAX_MS;
 	}
 	progress_wipe(&bar);
 	return ret;
+}
+
+void await_tell_unsettled(struct await *a)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < a->n; i++) {
+		const struct awaited *w = &a->list[i];
+		struct libscols_line *line;
+
+		if (w->final)
+			continue;
+		if (n++ < NAMED_MAX)
+			ctl_warn("still waiting: %s on %s", w->id, w->route->tag);
+		if (!a->ctl->json)
+			continue;
+		line = table_row(a->table, NULL);
+		table_set(a->table, line, AT_ID, w->id);
+		table_set(a->table, line, AT_TAG, w->route->tag);
+		table_set(a->table, line, AT_RECEIVER, w->route->receiver->name);
+	}
+	if (n > NAMED_MAX)
+		ctl_warn("%zu more are not named here", n - NAMED_MAX);
 }
 
 void await_release(struct await *a)

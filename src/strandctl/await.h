@@ -15,7 +15,7 @@ struct await {
 	struct awaited *list;
 	size_t n, size;
 	size_t first;		/* those before it are settled */
-	size_t n_failed;	/* receipts failed or expired */
+	size_t n_settled, n_failed, n_expired;	/* n_settled counts the others too */
 	struct table *table;	/* what has come; NULL until await_all */
 };
 
@@ -25,6 +25,10 @@ int await_add(struct await *a, const struct row *row, struct err *e) MUST_CHECK;
 /* STRAND_ETIMEOUT after `timeout_ms`, STRAND_ESTOPPED, or as ctl_query; a->table
  * holds in every case what has come by then. */
 int await_all(struct await *a, int64_t timeout_ms, struct err *e) MUST_CHECK;
+
+/* After an await_all that returned an error: names on standard error what has no final
+ * receipt, a bounded number of it; in JSON a->table gets a row for each, its state null. */
+void await_tell_unsettled(struct await *a);
 void await_release(struct await *a);
 
 #endif

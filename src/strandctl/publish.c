@@ -24,10 +24,15 @@ struct publish {
 	struct target target;
 	struct await await;
 	struct batch *batch;
-	struct json_object *ids;	/* of what is committed, for JSON */
+	struct json_object *ids;	/* of what is committed, for JSON or a wait cut short */
 	int64_t committed;
 	int64_t last_line;		/* of what is committed */
 };
+
+static bool prints_ids(const struct publish *p)
+{
+	return !p->ctl->json && !p->args->from_stdin;
+}
 
 /* After the commit: what the user is told and what is waited for. */
 static int remember(struct publish *p, struct err *e)
@@ -37,9 +42,9 @@ static int remember(struct publish *p, struct err *e)
 	for (size_t i = 0; !ret && i < p->batch->n; i++) {
 		const struct row *row = &p->batch->rows[i];
 
-		if (p->ctl->json)
+		if (p->ctl->json || (prints_ids(p) && p->args->wait))
 			json_object_array_add(p->ids, json_object_new_string(row->id));
-		else if (!p->args->from_stdin && !p->args->wait)
+		else if (prints_ids(p))
 			ctl_say(p->ctl, "%s", row->id);
 		if (p->args->wait)
 			ret = await_add(&p->await, row, e);
@@ -178,23 +183,34 @@ static int failed(struct publish *p, const struct err *e)
 	return code;
 }
 
+/* Whom the wait was cut short on must still learn what will be delivered. */
+static int gave_up(struct publish *p, int ret, const struct err *e)
+{
+	int code = ctl_fail(p->ctl, e);
+
+	await_tell_unsettled(&p->await);
+	table_print(p->await.table);
+	for (size_t i = 0; prints_ids(p) && i < json_object_array_length(p->ids); i++)
+		ctl_say(p->ctl, "%s", json_object_get_string(json_object_array_get_idx(p->ids, i)));
+	/* The server answered; it is strandd that did not. */
+	return ret == STRAND_ETIMEOUT ? EXIT_FAULT : code;
+}
+
 static int wait_for_receipts(struct publish *p, struct err *e)
 {
 	int64_t timeout_ms = p->args->timeout_ms < 0 ? DEFAULT_TIMEOUT_MS : p->args->timeout_ms;
 	int ret = await_all(&p->await, timeout_ms, e);
 
+	if (ret)
+		return gave_up(p, ret, e);
 	table_print(p->await.table);
-	if (ret) {
-		int code = ctl_fail(p->ctl, e);
-
-		/* The server answered; it is strandd that did not. */
-		return ret == STRAND_ETIMEOUT ? EXIT_FAULT : code;
-	}
 	if (!p->await.n)
 		ctl_warn("no route takes what was written: there is nothing to wait for");
 	if (p->await.n_failed)
 		ctl_warn("%zu of %zu deliveries failed", p->await.n_failed, p->await.n);
-	return p->await.n_failed ? EXIT_FAULT : EXIT_OK;
+	if (p->await.n_expired)
+		ctl_warn("%zu of %zu deliveries expired", p->await.n_expired, p->await.n);
+	return p->await.n_failed || p->await.n_expired ? EXIT_FAULT : EXIT_OK;
 }
 
 static int run(struct publish *p)

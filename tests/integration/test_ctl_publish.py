@@ -281,8 +281,33 @@ def test_wait_tells_failures(db, daemon):
 
 def test_wait_gives_up(db):
     done = publish(db, "--tags", "dm:evaluate_plan", "--wait", "--timeout", "1")
-    refused(done, 1, "1 of 1 deliveries", "is strandd serving")
-    assert count(db) == 1
+    strand_id = db.value("SELECT id FROM AD_strands")
+    refused(done, 1, "1 of 1 deliveries", "is strandd serving", f"still waiting: {strand_id} on dm:evaluate_plan")
+    assert done.stdout == f"{strand_id}\n"
+
+
+def test_wait_that_gives_up_prints_one_object(db, daemon, wait_until):
+    daemon(routes=[("alpha:decision_feedback", "DM_strands", "test.nothing")])
+    done = private.strandctl(db, "--json", "publish", "--table", "DM_strands", "--id", "DM_1", "--wait", "--timeout", "3",
+                             "--tags", "alpha:decision_feedback,trader:execute_plan")
+    said = refused(done, 1, "still waiting: DM_1 on trader:execute_plan")
+    assert "on alpha:decision_feedback" not in said
+    assert {(r["id"], r["tag"]): r["state"] for r in json.loads(done.stdout)["deliveries"]} == {
+        ("DM_1", "alpha:decision_feedback"): "done", ("DM_1", "trader:execute_plan"): None}
+
+
+def test_wait_names_some_of_many(db):
+    text = lines(*({"id": f"s{i}", "tags": ["dm:evaluate_plan"]} for i in range(1200)))
+    done = publish(db, "-", "--wait", "--timeout", "0", stdin=text)
+    said = refused(done, 1, "1200 of 1200 deliveries", "still waiting: s0 on dm:evaluate_plan\n")
+    assert said.count("still waiting") < 100 and "more are not named" in said
+    assert done.stdout == "1200 strands written to ad_strands\n"
+
+
+def test_wait_tells_what_expired(db, daemon):
+    daemon(routes=[("dm:evaluate_plan", "AD_strands", "test.nothing")])
+    said = refused(publish(db, "--tags", "dm:evaluate_plan,timeout:0", "--wait"), 1, "1 of 1 deliveries expired")
+    assert "deliveries failed" not in said
 
 
 def test_wait_for_nothing(db):
@@ -294,8 +319,11 @@ def test_wait_is_interrupted(db):
     process = start(db, "publish", "--table", "AD_strands", "--tags", "dm:evaluate_plan", "--wait")
     private.wait_until(lambda: count(db) == 1, 10)
     time.sleep(0.2)
-    code, _, err = interrupt(process)
+    code, out, err = interrupt(process)
+    strand_id = db.value("SELECT id FROM AD_strands")
     assert code == 5, err
+    assert out == f"{strand_id}\n"
+    assert "interrupted" in err and f"still waiting: {strand_id} on dm:evaluate_plan" in err
 
 
 def test_killed_between_lines_loses_no_committed_batch(db):
