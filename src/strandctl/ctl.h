@@ -64,7 +64,8 @@ int ctl_commit(struct ctl *ctl, struct err *e) MUST_CHECK;
 /* say.c: words for people. */
 /* "strandctl: text" on standard error. */
 void ctl_warn(const char *fmt, ...) PRINTF_LIKE(1, 2);
-/* A line of what was done: standard output, standard error with --json. */
+/* A line of what was done: standard output, standard error with --json or where
+ * standard output cannot be written. */
 void ctl_say(const struct ctl *ctl, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Prints `e` and the server's detail and hint; returns the exit code for it.
  * Call before another statement runs. */

@@ -119,12 +119,15 @@ static const struct command *find_command(const char *name)
 	return NULL;
 }
 
-/* A full disk or closed pipe must not look like success. */
+/* A full disk or closed pipe must not look like success.  Of an earlier write that
+ * failed errno no longer tells why. */
 static int close_stdout(int code)
 {
-	if (fflush(stdout) == 0 && !ferror(stdout))
+	const char *why = fflush(stdout) == 0 ? "" : strerror(errno);
+
+	if (!*why && !ferror(stdout))
 		return code;
-	ctl_warn("standard output: %s", strerror(errno));
+	ctl_warn("standard output cannot be written%s%s", *why ? ": " : "", why);
 	return code ? code : EXIT_FAULT;
 }
 

@@ -16,16 +16,25 @@ void ctl_warn(const char *fmt, ...)
 	fputc('\n', stderr);
 }
 
+static int say_line(FILE *out, const char *fmt, va_list ap)
+{
+	vfprintf(out, fmt, ap);
+	fputc('\n', out);
+	return fflush(out) || ferror(out) ? -1 : 0;
+}
+
 void ctl_say(const struct ctl *ctl, const char *fmt, ...)
 {
 	FILE *out = ctl->json ? stderr : stdout;
-	va_list ap;
+	va_list ap, again;
 
 	va_start(ap, fmt);
-	vfprintf(out, fmt, ap);
+	va_copy(again, ap);
+	/* It is done, and be it on a full disk that it is told. */
+	if (say_line(out, fmt, ap) && out == stdout)
+		say_line(stderr, fmt, again);
+	va_end(again);
 	va_end(ap);
-	fputc('\n', out);
-	fflush(out);
 }
 
 void ctl_server_note(struct ctl *ctl, const char *which, char *out, size_t size)

@@ -162,4 +162,12 @@ def test_a_full_disk_is_an_error(db):
     with open("/dev/full", "w", encoding="utf-8") as full:
         done = subprocess.run([*private.program("strandctl"), "--dbname", db.dsn(), "status"], stdout=full,
                               stderr=subprocess.PIPE, text=True, check=False)
-    assert done.returncode == 1 and "standard output" in done.stderr
+    assert done.returncode == 1 and "standard output" in done.stderr and "Success" not in done.stderr
+
+
+def test_a_full_disk_hides_no_id(db):
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run([*private.program("strandctl"), "--dbname", db.dsn(), "publish", "--table", "AD_strands"],
+                              stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1 and "standard output" in done.stderr and "Success" not in done.stderr
+    assert db.value("SELECT id FROM AD_strands") in done.stderr
