@@ -65,8 +65,8 @@ int failed_query(struct failed *f, const char *sql, const struct failed_position
 int failed_list(struct failed *f, int64_t limit, struct err *e) MUST_CHECK;
 int failed_show(struct failed *f, struct err *e) MUST_CHECK;
 
-/* failed_change.c: tells what it did, also on failure.  *ret_code: an exit code
- * when 0 is returned. */
+/* failed_change.c: tells what it did, also on failure unless it did nothing.
+ * *ret_code: an exit code when 0 is returned. */
 struct failed_verb {
 	const char *name;	/* "retry" */
 	const char *function;	/* "strandd.retry" */

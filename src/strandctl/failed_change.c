@@ -200,7 +200,8 @@ static int change_patiently(struct change *c, const struct attachment *a, struct
 			return err_set(e, STRAND_ESTOPPED, "interrupted");
 		ret = change_page(c, a, t, p, e);
 	}
-	t->held += (int64_t)p->n;
+	if (!ret)
+		t->held += (int64_t)p->n;
 	return ret;
 }
 
@@ -352,6 +353,14 @@ static int change_all(struct change *c, struct err *e)
 	return ret;
 }
 
+static bool changed_some(const struct change *c)
+{
+	for (size_t i = 0; i < c->f->n_routes; i++)
+		if (c->tallies[i].changed)
+			return true;
+	return false;
+}
+
 static bool left_some(const struct change *c)
 {
 	for (size_t i = 0; i < c->f->n_routes; i++)
@@ -377,7 +386,9 @@ static int run(struct change *c, int *ret_code, struct err *e)
 		if (ret)
 			return ret;
 		ret = change_all(c, e);
-		tell(c);
+		/* An error that nothing came before says all there is to say. */
+		if (!ret || ret == STRAND_ESTOPPED || changed_some(c))
+			tell(c);
 	}
 	*ret_code = missed || left_some(c) ? EXIT_FAULT : EXIT_OK;
 	return ret;

@@ -246,6 +246,15 @@ def test_strands_in_use_are_left(db):
     assert set(states(db).values()) == {"retry"}
 
 
+def test_without_the_right_nothing_is_said_to_be_done(db):
+    put(db, "AD_1", "AD_2")
+    for more in ([], ["--json"]):
+        done = failed(db, "retry", "--yes", *more, user=private.SERVICE)
+        said = refused(done, 1, "permission denied")
+        assert "held" not in said and "retried" not in said and done.stdout == ""
+    assert set(states(db).values()) == {"failed"}
+
+
 def test_a_trigger_of_the_users_that_waits(db):
     """Our transaction gives up, not the producer's."""
     put(db, "AD_1", "AD_2")
