@@ -95,7 +95,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		argp_error(state, "give `list', `show', `retry' or `discard'");
 		return 0;
 	case ARGP_KEY_ARGS:
-		return options_list(key, state, &args->words);
+		return options_list(key, state, "the id of a strand", &args->words);
 	default:
 		return parse_which(key, arg, state);
 	}
@@ -168,8 +168,9 @@ static const struct verb *find_verb(const struct failed_args *args)
 			continue;
 		if (verbs[i].wants_ids && !args->ids.n)
 			ctl_warn("failed %s: give the id of a strand", given);
-		else if (!verbs[i].changes && args->dry_run)
-			ctl_warn("failed %s changes nothing: --dry-run is for retry and discard", given);
+		else if (!verbs[i].changes && (args->dry_run || args->yes))
+			ctl_warn("failed %s changes nothing: %s is for retry and discard", given,
+				 args->dry_run ? "--dry-run" : "--yes");
 		else
 			return &verbs[i];
 		return NULL;

@@ -15,6 +15,7 @@
 #define FAILED_DEFAULT_LIMIT 50		/* of what list shows */
 #define FAILED_ALL INT64_MAX
 #define FAILED_AGE_ANY (-1)
+#define FAILED_NOTHING "nothing that has failed or expired is meant by this"
 
 struct failed_args {
 	struct ctl *ctl;

@@ -302,8 +302,8 @@ static void tell_route(const struct change *c, const struct attachment *a, const
 
 	if (!t->selected)
 		return;
-	ctl_say(c->f->ctl, "%s from %s to %s: %s%" PRId64 " %s", a->tag, a->source->name, a->receiver->name,
-		dry ? "would have " : "", dry ? t->selected : t->changed, c->verb->done);
+	ctl_say(c->f->ctl, "%s from %s to %s: %" PRId64 "%s %s", a->tag, a->source->name, a->receiver->name,
+		dry ? t->selected : t->changed, dry ? " would be" : "", c->verb->done);
 	if (t->held)
 		ctl_warn("%" PRId64 " of them are held by other sessions: run it again", t->held);
 	if (t->gone)
@@ -321,7 +321,7 @@ static void tell(const struct change *c)
 	for (size_t i = 0; i < c->f->n_routes; i++)
 		tell_route(c, c->f->routes[i], &c->tallies[i]);
 	if (!c->sum.selected && !c->f->args->ids.n)
-		ctl_say(c->f->ctl, "nothing that has failed or expired is meant by this");
+		ctl_say(c->f->ctl, FAILED_NOTHING);
 	if (c->f->ctl->json)
 		tell_json(c);
 }

@@ -167,7 +167,7 @@ static int check_id(struct failed *f, const char *id, bool *ret_known, struct er
 	if (!known)
 		ctl_warn("no strand %s in %s, and no receipt of it", id, names);
 	else if (*state)
-		ctl_warn("strand %s: nothing that has failed or expired is meant by this (%s)", id, state);
+		ctl_warn("strand %s: " FAILED_NOTHING " (%s)", id, state);
 	else
 		ctl_warn("strand %s: nothing has failed or expired, no route has a receipt of it", id);
 	return 0;

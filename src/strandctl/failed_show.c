@@ -69,6 +69,9 @@ int failed_list(struct failed *f, int64_t limit, struct err *e)
 		show_row(f, table, res, row);
 	if (!ret)
 		table_print(table);
+	/* Named ones were told one by one. */
+	if (!ret && !PQntuples(res) && !f->args->ids.n)
+		ctl_warn(FAILED_NOTHING);
 	if (!ret && PQntuples(res) == limit && f->args->limit == FAILED_ALL)
 		ctl_warn("only the newest %" PRId64 " are shown; --limit shows more", limit);
 	PQclear(res);

@@ -107,12 +107,20 @@ const struct argp_child route_children[] = {
 	{ 0 },
 };
 
+/* A script's variable that was never set. */
+static void refuse_empty(struct argp_state *state, const char *arg, const char *what)
+{
+	if (!*arg)
+		argp_error(state, "an argument is empty: give %s", what);
+}
+
 error_t options_id(int key, char *arg, struct argp_state *state, const char **ret_id)
 {
 	switch (key) {
 	case ARGP_KEY_ARG:
 		if (*ret_id)
 			argp_error(state, "give one id");
+		refuse_empty(state, arg, "the id of a strand");
 		*ret_id = arg;
 		return 0;
 	case ARGP_KEY_NO_ARGS:
@@ -123,12 +131,14 @@ error_t options_id(int key, char *arg, struct argp_state *state, const char **re
 	}
 }
 
-error_t options_list(int key, struct argp_state *state, struct options_list *ret_list)
+error_t options_list(int key, struct argp_state *state, const char *what, struct options_list *ret_list)
 {
 	switch (key) {
 	case ARGP_KEY_ARGS:
 		ret_list->items = state->argv + state->next;
 		ret_list->n = (size_t)(state->argc - state->next);
+		for (size_t i = 0; i < ret_list->n; i++)
+			refuse_empty(state, ret_list->items[i], what);
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;

@@ -26,7 +26,7 @@ struct route_options {
 
 extern const struct argp_child route_children[];
 
-/* The one argument ID: what a parser returns for keys that it does not know. */
+/* The one argument ID, not empty: what a parser returns for keys that it does not know. */
 error_t options_id(int key, char *arg, struct argp_state *state, const char **ret_id);
 
 /* Any number of arguments, borrowed from argv. */
@@ -35,8 +35,9 @@ struct options_list {
 	size_t n;
 };
 
-/* What a parser returns for keys that it does not know. */
-error_t options_list(int key, struct argp_state *state, struct options_list *ret_list);
+/* What a parser returns for keys that it does not know.  An empty argument is refused:
+ * give `what`, "the id of a strand". */
+error_t options_list(int key, struct argp_state *state, const char *what, struct options_list *ret_list);
 
 /* Parses a command's arguments; does not return when they are bad (exit code
  * EXIT_USAGE, the reason and usage on standard error) or ask for help. */

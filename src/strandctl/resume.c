@@ -40,7 +40,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 			argp_error(state, "--all takes no tag");
 		return 0;
 	default:
-		return options_list(key, state, &args->tags);
+		return options_list(key, state, "the tag of a route", &args->tags);
 	}
 }
 

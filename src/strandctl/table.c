@@ -215,14 +215,23 @@ void table_print_one(const char *name, const struct column *columns, size_t n_co
 
 char *table_rows_json(struct table *t)
 {
-	char *text = NULL, *from, *to;
+	char *text = NULL, *out = NULL, *from, *to;
+	size_t size;
+	FILE *f;
 
 	need_ok(scols_print_table_to_string(t->scols, &text));
 	/* {"name": [...]} without the object around it. */
 	from = need(text ? strchr(text, '[') : NULL);
 	to = need(strrchr(from, ']'));
 	to[1] = '\0';
-	from = need(strdup(from));
+	f = need(open_memstream(&out, &size));
+	/* Strings hold no newline: each is one between lines, two levels up. */
+	for (; *from; from++) {
+		fputc(*from, f);
+		if (*from == '\n')
+			fputs("      ", f);
+	}
+	need_ok(fclose(f));
 	free(text);
-	return from;
+	return out;
 }

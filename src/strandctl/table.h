@@ -57,7 +57,8 @@ void table_print(struct table *t);
 void table_print_one(const char *name, const struct column *columns, size_t n_columns,
 		     const char *const *values);
 
-/* The rows of a JSON table as one JSON array; the caller frees it. */
+/* The rows of a JSON table as one JSON array, indented for a COLUMN_JSON of
+ * table_print_one; the caller frees it. */
 char *table_rows_json(struct table *t);
 
 #endif

@@ -41,7 +41,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		argp_error(state, "give the id of a strand");
 		return 0;
 	default:
-		return options_list(key, state, &args->ids);
+		return options_list(key, state, "the id of a strand", &args->ids);
 	}
 }
 

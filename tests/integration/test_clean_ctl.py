@@ -45,6 +45,18 @@ def test_a_dry_run_equals_the_run(db, strandctl):
     assert db.value("SELECT count(*) FROM dm_receipts") == 1
 
 
+def test_json_is_indented_throughout(db, strandctl):
+    """As smartcols does it, whatever is inside: three blanks a level."""
+    for command in (["cleanup", "--dry-run"], ["status"]):
+        said = ok(strandctl("--json", *command)).stdout.strip()
+        depth = 0
+        for line in said.splitlines():
+            opens, closes = line.rstrip(",").endswith(("[", "{")), line.lstrip().startswith(("]", "}"))
+            depth -= closes
+            assert len(line) - len(line.lstrip()) == 3 * depth, said
+            depth += opens
+
+
 def test_for_people(db, strandctl):
     mixed(db)
     said = ok(strandctl("cleanup", "--dry-run")).stdout

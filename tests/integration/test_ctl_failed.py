@@ -134,7 +134,8 @@ def test_odd_errors_do_not_steer_a_terminal(db):
     (["list", "--older", "7"], ["--older 7", "7d"]), (["list", "--newer", "soon"], ["--newer soon"]),
     (["list", "--older", "-1s"], ["--older"]), (["list", "--state", "done"], ["--state done"]),
     (["list", "--sqlstate", "abc"], ["--sqlstate abc"]), (["list", "--limit", "0"], ["--limit 0"]),
-    (["list", "--dry-run"], ["--dry-run"]), (["list", "--table", "AD_strnds"], ["ad_strands"]),
+    (["list", "--dry-run"], ["--dry-run"]), (["show", "x", "--dry-run"], ["--dry-run"]), (["list", "--yes"], ["--yes"]),
+    (["show", "x", "-y"], ["--yes"]), (["show", ""], ["empty", "id"]), (["list", "--table", "AD_strnds"], ["ad_strands"]),
     (["list", "--older", "100000000000d"], ["--older"]),
 ])
 def test_bad_arguments(db, args, words):
@@ -158,6 +159,15 @@ def test_ids_that_have_not_failed(db):
     said = refused(failed(db, "retry", "AD_1", "AD_2", "AD_3"), 1, "AD_2", "AD_3", "done")
     assert "no route has a receipt" in said
     assert states(db) == {"AD_1": "retry", "AD_3": "done"}
+
+
+def test_a_list_without_a_hit_says_so(db):
+    done = ok(failed(db, "list"))
+    assert done.stdout == "" and "nothing that has failed or expired is meant by this" in done.stderr
+    assert rows(failed(db, "list", "--json")) == []
+    put(db, "AD_1")
+    assert ok(failed(db, "list")).stderr == ""
+    assert "is meant by this" in ok(failed(db, "list", "--state", "expired")).stderr
 
 
 # --- retry
@@ -294,7 +304,7 @@ def test_bulk_wants_yes_without_a_terminal(db):
     assert set(states(db).values()) == {"failed"}
     ok(failed(db, "discard", "AD_1"))
     said = ok(failed(db, "retry", "--dry-run")).stdout
-    assert "would have 1 retried" in said and "AD_2" in said
+    assert "1 would be retried" in said and "AD_2" in said
     assert states(db) == {"AD_1": "withdrawn", "AD_2": "failed"}
 
 

@@ -158,3 +158,9 @@ def test_withdrawn_while_they_flow(db, daemon, wait_until):
     assert replies == {i: 1 for i, state in states.items() if state == "done"}
     assert len(told) == n
     assert {i for i, yes in told.items() if yes} == {i for i, state in states.items() if state == "withdrawn"}
+
+
+def test_an_empty_id_is_refused(db):
+    refused(withdraw(db, ""), 2, "empty", "id of a strand")
+    refused(private.strandctl(db, "read", ""), 2, "empty", "id of a strand")
+    refused(private.strandctl(db, "resume", ""), 2, "empty", "tag")

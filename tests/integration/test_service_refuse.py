@@ -222,6 +222,18 @@ def test_tag_not_attached_tells_the_command(db):
     assert "strandctl attach --tag dm:review_plan --source AD_strands --receiver DM_strands" in log
 
 
+def test_tag_mistyped_names_the_attached_one_first(db):
+    log = service.refused(db, routes=one_route(tag="dm:evaluate_pln"))
+    assert log.index('did you mean "dm:evaluate_plan"?') < log.index("strandctl attach --tag dm:evaluate_pln")
+    # far from any: those that there are
+    log = service.refused(db, routes=one_route(tag="risk:assess"))
+    assert "did you mean" not in log and "attached there: dm:evaluate_plan" in log
+    # one that is detached, or leads elsewhere, is not meant
+    db.execute("SELECT strandd.detach(%s, 'ad_strands'::regclass, 'dm_strands'::regclass)", (ALPHA,))
+    log = service.refused(db, routes=one_route(tag="dm:evaluate_pln"))
+    assert "did you mean" not in log and "attached there" not in log
+
+
 def test_tag_attached_to_another_source(db):
     log = service.refused(db, routes=one_route(source="TR_strands"))
     assert f"strandctl attach --tag {ALPHA} --source TR_strands --receiver DM_strands" in log
