@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "strand/unattached.h"
 
 #define SCHEMA_VERSION "2"
 #define RESOLVE_TIMEOUT_MS 30000
@@ -178,13 +179,6 @@ static int resolve_table(struct table *ret, struct conn *c, const char *configur
 	return code;
 }
 
-static int not_attached(const struct route *r, struct err *e)
-{
-	return err_set(e, STRAND_EINVAL, "the tag is not attached to %s for %s; run: strandctl"
-		       " attach --tag %s --source %s --receiver %s", r->source, r->receiver,
-		       r->conf->tag, r->conf->source, r->module->table);
-}
-
 /* Row-level security hides rows without a word: a strand would be taken for forged. */
 static int check_row_security(const struct route *r, struct conn *c, struct err *e)
 {
@@ -224,7 +218,7 @@ static int resolve_number(struct route *r, struct conn *c, struct err *e)
 		return ret;
 	if (!PQntuples(res)) {
 		PQclear(res);
-		return not_attached(r, e);
+		return unattached(r, c, e);
 	}
 	r->number = atoi(PQgetvalue(res, 0, 0));
 	r->lock_seed = strtoll(PQgetvalue(res, 0, 1), NULL, 10);
@@ -279,7 +273,7 @@ int resolve_route(struct route *r, struct conn *c, struct err *e)
 		r->receipts = receiver.receipts;
 		r->routes = receiver.routes;
 		source.name = receiver.name = receiver.receipts = receiver.routes = NULL;
-		ret = r->routes && r->receipts ? check_row_security(r, c, e) : not_attached(r, e);
+		ret = r->routes && r->receipts ? check_row_security(r, c, e) : unattached(r, c, e);
 	}
 	if (!ret)
 		ret = resolve_number(r, c, e);
