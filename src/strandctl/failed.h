@@ -1,7 +1,8 @@
 /* Failed and expired receipts: which ones are meant, and how they are shown.
  *
  * failed.c reads the arguments and runs one of the verbs, which stand in
- * failed_show.c and failed_change.c; failed_select.c makes the SQL.
+ * failed_show.c and failed_change.c (failed_tally.c counts and tells for it);
+ * failed_select.c makes the SQL.
  */
 #ifndef STRANDD_STRANDCTL_FAILED_H
 #define STRANDD_STRANDCTL_FAILED_H
