@@ -12,18 +12,13 @@ stall is lock_timeout (--lock-timeout ms) and the pause before it is tried again
 """
 
 import argparse
-import multiprocessing
-import os
-import pathlib
 import sys
 import threading
 import time
 
 import psycopg2
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "integration"))
-import cluster as private
-from sql_support import plain_specification
+from stall import Producers, plain_specification, private
 
 FILL = """
 INSERT INTO ad_strands (id, symbol, trading_plan, tags)
@@ -32,24 +27,6 @@ SELECT 'AD_' || substr(md5(i::text), 1, 12) || i, 'BTC',
        CASE WHEN i %% 10 = 0 THEN '["dm:evaluate_plan"]'::jsonb ELSE jsonb_build_array('kept:no', 'original_strand:' || i) END
   FROM generate_series(%s, %s) i
 """
-
-
-def produce(dsn, stop, pipe):
-    """Inserts without a pause; sends [(start, seconds)] at the end."""
-    conn = psycopg2.connect(dsn)
-    conn.autocommit = True
-    seen = []
-    with conn.cursor() as cur:
-        cur.execute("PREPARE one(text) AS INSERT INTO ad_strands (id, symbol, trading_plan, tags) VALUES ($1, 'BTC',"
-                    " jsonb_build_object('note', repeat(md5($1), 12)), '[\"dm:evaluate_plan\"]')")
-        n = 0
-        while not stop.is_set():
-            n += 1
-            begun = time.monotonic()
-            cur.execute("EXECUTE one(%s)", (f"P{os.getpid()}_{n}",))
-            seen.append((begun, time.monotonic() - begun))
-    conn.close()
-    pipe.send(seen)
 
 
 def retried(db, sql, params=None):
@@ -128,14 +105,8 @@ def main():
         server.admin("CHECKPOINT")
         print(f"\n{db.value('SELECT pg_size_pretty(pg_total_relation_size(%s))', ('ad_strands',))} with indexes", file=sys.stderr)
         db.execute(f"SET lock_timeout = {options.lock_timeout}")
-        stop = multiprocessing.Event()
-        pipes, producers = [], []
-        for _ in range(options.producers):
-            ours, theirs = multiprocessing.Pipe()
-            producers.append(multiprocessing.Process(target=produce, args=(db.dsn(), stop, theirs), daemon=True))
-            pipes.append(ours)
-        for p in producers:
-            p.start()
+        producers = Producers(db.dsn(), options.producers)
+        producers.start()
         time.sleep(1)
         done = []
         try:
@@ -144,10 +115,7 @@ def main():
                 act()
                 done.append((name, begun, time.monotonic()))
         finally:
-            stop.set()
-            seen = [s for pipe in pipes for s in pipe.recv()]
-            for p in producers:
-                p.join()
+            seen = producers.finish()
     print(f"\n{'step':62}{'seconds':>9}{'inserts':>9}{'p50 ms':>9}{'p99 ms':>9}{'max ms':>9}")
     for name, begun, ended in done:
         print(row(name, ended - begun, [t for at, t in seen if at < ended and at + t > begun]))

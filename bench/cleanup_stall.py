@@ -13,18 +13,12 @@ tell that the machine cannot do the rate, and a rate below it wants to be named.
 
 import argparse
 import json
-import multiprocessing
 import os
-import pathlib
 import subprocess
 import sys
 import time
 
-import psycopg2
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "integration"))
-import cluster as private
-from sql_support import plain_specification
+from stall import Producers, plain_specification, private
 
 # Inserted before any index is there, in the order of their age.
 FILL = """
@@ -39,27 +33,6 @@ INSERT INTO dm_receipts (route, strand_id, state, instance, started_at, finished
 SELECT %s, strandd.receipt_key(id), 'done', 1, created_at, created_at
   FROM ad_strands WHERE hashtextextended(id, 1) %% 100 <> 0 AND created_at < now() - interval '1 minute'
 """
-
-
-def produce(dsn, rate, stop, pipe):
-    """Inserts at a steady rate; sends [(start, seconds)] at the end."""
-    conn = psycopg2.connect(dsn)
-    conn.autocommit = True
-    seen = []
-    with conn.cursor() as cur:
-        cur.execute("PREPARE one(text) AS INSERT INTO ad_strands (id, symbol, trading_plan, tags) VALUES ($1, 'BTC',"
-                    " jsonb_build_object('note', repeat(md5($1), 12)), '[\"dm:evaluate_plan\"]')")
-        n, due = 0, time.monotonic()
-        while not stop.is_set():
-            n += 1
-            due += 1 / rate
-            due = max(due, time.monotonic())
-            time.sleep(max(0.0, due - time.monotonic()))
-            begun = time.monotonic()
-            cur.execute("EXECUTE one(%s)", (f"P{os.getpid()}_{n}",))
-            seen.append((begun, time.monotonic() - begun))
-    conn.close()
-    pipe.send(seen)
 
 
 def fill(db, server, rows):
@@ -112,24 +85,15 @@ def main():
         fill(db, server, options.rows)
         size = db.value("SELECT pg_size_pretty(pg_total_relation_size('ad_strands'))")
         print(f"{options.rows} strands, {size} with indexes", file=sys.stderr)
-        stop = multiprocessing.Event()
-        pipes, producers = [], []
-        for _ in range(options.producers):
-            ours, theirs = multiprocessing.Pipe()
-            producers.append(multiprocessing.Process(target=produce, args=(db.dsn(), options.rate, stop, theirs), daemon=True))
-            pipes.append(ours)
-        for p in producers:
-            p.start()
+        producers = Producers(db.dsn(), options.producers, options.rate)
+        producers.start()
         started = time.monotonic() + 2
         time.sleep(options.quiet + 2)
         try:
             said, begun, ended = clean(db, options)
             time.sleep(options.quiet)
         finally:
-            stop.set()
-            seen = [s for pipe in pipes for s in pipe.recv()]
-            for p in producers:
-                p.join()
+            seen = producers.finish()
     took = ended - begun
     print(f"{said['deleted']} strands deleted, {said['kept']} kept, in {took:.0f} s: {said['deleted'] / took:.0f} a second"
           f" (batches of {options.batch}, {options.pause} ms between them)")
