@@ -226,7 +226,7 @@ def test_tag_mistyped_names_the_attached_one_first(db):
     log = service.refused(db, routes=one_route(tag="dm:evaluate_pln"))
     assert log.index('did you mean "dm:evaluate_plan"?') < log.index("strandctl attach --tag dm:evaluate_pln")
     # far from any: those that there are
-    log = service.refused(db, routes=one_route(tag="risk:assess"))
+    log = service.refused(db, routes=one_route(tag="dm:review_all_books"))
     assert "did you mean" not in log and "attached there: dm:evaluate_plan" in log
     # one that is detached, or leads elsewhere, is not meant
     db.execute("SELECT strandd.detach(%s, 'ad_strands'::regclass, 'dm_strands'::regclass)", (ALPHA,))
