@@ -81,41 +81,54 @@ END
 $$;
 
 -- step: function clean_page
--- Reads up to `batch` old strands from a position on: those that may be deleted,
--- those that are kept, and where to go on.  The plan is pinned: an index walk from
--- the position costs the same however large the table is, and steps over nothing
--- that was deleted before it.  Many strands may have one created_at, that of their
--- transaction: an index has those in the order of their places.
+-- Reads up to `batch` old strands from a position on (and what else of the last one's
+-- moment is in its block): those that may be deleted, those that are kept, and where
+-- to go on.  The plan is pinned: an index walk from the position costs the same
+-- however large the table is, and steps over nothing that was deleted before it.
+-- Many strands may have one created_at, that of their transaction.  The index has
+-- those in the order of places, but a row that was updated in place stands where its
+-- first version was, and shows the place of its last: in the same block always.  So
+-- only blocks are in order, and a page ends with a block.
 CREATE OR REPLACE FUNCTION strandd.clean_page(rules record, before timestamptz, batch integer, most integer, after text,
 	OUT seen bigint, OUT kept bigint, OUT ids text[], OUT replayable bigint,
 	OUT oldest_kept text, OUT oldest_kept_at timestamptz, OUT "position" text, OUT finished boolean)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET "TimeZone" = 'UTC' SET "DateStyle" = 'ISO'
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET enable_hashjoin = off SET enable_mergejoin = off
-SET jit = off SET max_parallel_workers_per_gather = 0 AS $$
+SET enable_tidscan = on SET jit = off SET max_parallel_workers_per_gather = 0 AS $$
 DECLARE
 	at      text[] := string_to_array(coalesce(after, CASE rules.walk WHEN 'falling' THEN 'falling|infinity|(0,0)'
 		WHEN 'rising' THEN 'rising|-infinity|(0,0)' ELSE 'xact|0|-9223372036854775808' END), '|');
 	page    text := format(CASE rules.walk WHEN 'xact' THEN
-		'SELECT t.id, t.%3$I AS age, CASE WHEN t.%3$I < $1 THEN %2$s END AS rank,'
+		'SELECT row_number() OVER () AS n, l.* FROM (SELECT t.id, t.%3$I AS age, CASE WHEN t.%3$I < $1 THEN %2$s END AS rank,'
 		'  t.xact_id::text AS x, hashtextextended(t.id, 0)::text AS y FROM %1$s t'
 		' WHERE (t.xact_id, hashtextextended(t.id, 0)) %6$s ($2::xid8, $3::bigint)'
-		' ORDER BY t.xact_id, hashtextextended(t.id, 0) FETCH FIRST %4$s ROWS WITH TIES'
+		' ORDER BY t.xact_id, hashtextextended(t.id, 0) FETCH FIRST %4$s ROWS WITH TIES) l'
 	ELSE
-		'SELECT t.id, t.created_at AS age, %2$s AS rank, t.created_at::text AS x, t.ctid::text AS y FROM %1$s t'
-		' WHERE t.created_at < $1 AND t.created_at %5$s= $2::timestamptz'
-		'  AND (t.created_at %5$s $2::timestamptz OR t.ctid > $3::tid)'
-		' ORDER BY t.created_at %7$s LIMIT %4$s'
+		'WITH head AS MATERIALIZED (SELECT row_number() OVER () AS n, l.* FROM ('
+		'  SELECT t.id, t.created_at AS age, %2$s AS rank, t.ctid::text AS place FROM %1$s t'
+		'  WHERE t.created_at < $1 AND t.created_at %5$s= $2::timestamptz'
+		'   AND (t.created_at %5$s $2::timestamptz OR t.ctid > $3::tid)'
+		'  ORDER BY t.created_at %7$s LIMIT %4$s) l),'
+		' last AS MATERIALIZED (SELECT h.n, h.age, split_part(ltrim(h.place, ''(''), '','', 1)::bigint AS block FROM head h WHERE h.n = %4$s)'
+		' SELECT h.n, h.id, h.age, h.rank, l.age::text AS x, format(''(%%s,0)'', l.block + 1) AS y FROM head h LEFT JOIN last l USING (n)'
+		' UNION ALL'
+		-- IS TRUE: not along the index, which would go through all of that moment.
+		' SELECT NULL, t.id, t.created_at, %2$s, NULL, NULL FROM %1$s t WHERE (t.created_at = (SELECT l.age FROM last l)) IS TRUE'
+		'  AND t.ctid = ANY (ARRAY(SELECT format(''(%%s,%%s)'', l.block, o) FROM last l, generate_series(1, %8$s) o'
+		'   EXCEPT SELECT h.place FROM head h)::tid[])'
 	END, rules.shown, rules.rank, rules.age, batch, CASE rules.walk WHEN 'falling' THEN '<' ELSE '>' END,
-		CASE WHEN after IS NULL THEN '>=' ELSE '>' END, CASE rules.walk WHEN 'falling' THEN 'DESC' ELSE 'ASC' END);
+		CASE WHEN after IS NULL THEN '>=' ELSE '>' END, CASE rules.walk WHEN 'falling' THEN 'DESC' ELSE 'ASC' END,
+		-- More rows than this fit no block: each has 24 bytes and its pointer.
+		current_setting('block_size')::integer / 28);
 	reached record;
 BEGIN
 	IF at[1] <> rules.walk THEN
 		RAISE EXCEPTION 'an index of % was made or dropped meanwhile', rules.shown
 			USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Begin again, without a position.';
 	END IF;
-	EXECUTE format('WITH page AS MATERIALIZED (SELECT row_number() OVER () AS n, l.* FROM (%s) l),'
+	EXECUTE format('WITH page AS MATERIALIZED (%s),'
 		' first AS (SELECT k.id, k.age FROM page k WHERE k.rank > $4 ORDER BY k.age LIMIT 1)'
-		' SELECT count(*) AS read, count(p.rank) AS old, count(*) FILTER (WHERE p.rank > $4) AS kept,'
+		' SELECT count(p.n) AS read, count(p.rank) AS old, count(*) FILTER (WHERE p.rank > $4) AS kept,'
 		'  count(*) FILTER (WHERE p.rank BETWEEN 1 AND $4) AS replayable,'
 		'  coalesce(array_agg(p.id) FILTER (WHERE p.rank <= $4), ''{}'') AS ids,'
 		'  (SELECT f.id FROM first f) AS kept_id, (SELECT f.age FROM first f) AS kept_at,'
@@ -232,9 +245,10 @@ BEGIN
 	END IF;
 	SELECT * INTO rules FROM strandd.clean_rules(tbl);
 	SELECT * INTO page FROM strandd.clean_page(rules, before, greatest(batch, 1), most, after);
-	-- Locks on strands share the server's table of locks with everybody.
+	-- Locks on strands share the server's table of locks with everybody: 500 at most,
+	-- of which what is in the last block of a page may be 291.
 	IF page.replayable OPERATOR(pg_catalog.>) 500 AND NOT dry_run THEN
-		SELECT * INTO page FROM strandd.clean_page(rules, before, 500, most, after);
+		SELECT * INTO page FROM strandd.clean_page(rules, before, 200, most, after);
 	END IF;
 	seen := page.seen;
 	kept := page.kept;

@@ -117,6 +117,42 @@ def test_many_of_one_moment(db, index, batch):
     assert (again["deleted"], again["kept"]) == (0, 3 * n // 2)
 
 
+@pytest.mark.parametrize("index", ["created_at DESC", "created_at", None])
+def test_ties_of_which_some_were_updated_in_place(db, index):
+    """The index has such a row where its first version was, behind which there are
+    others: wherever a page ends, they are on one page."""
+    db.execute("DROP INDEX idx_ad_strands_created_at")
+    if index:
+        db.execute(f"CREATE INDEX ON ad_strands ({index})")
+    db.execute("ALTER TABLE ad_strands SET (fillfactor = 50)")
+    old_many(db, "keep", 10)
+    db.execute("INSERT INTO ad_strands (id, tags, created_at) SELECT 'go' || i, '[]', created_at"
+               " FROM ad_strands, generate_series(1, 200) i WHERE id = 'keep1'")
+    blocks = "SELECT array_agg((ctid::text::point)[0] ORDER BY id) FROM ad_strands"
+    before = db.value(blocks)
+    for strand_id in ("keep1", "keep10", "go1", "go60", "go61", "go199"):
+        db.execute("UPDATE ad_strands SET timeframe = 'x' WHERE id = %s", (strand_id,))
+    assert db.value(blocks) == before and len(set(before)) > 2
+    for batch, dry_run in ((1, True), (3, True), (10, True), (10, False)):
+        done = clean(db, batch=batch, dry_run=dry_run)
+        assert (done["seen"], done["deleted"], done["kept"]) == (210, 200, 10), batch
+    assert db.value("SELECT count(*) FROM ad_strands") == 10
+
+
+def test_a_page_of_ties_costs_the_same_however_many_there_are(db):
+    """What else is in the last one's block is read there, not along the index."""
+    db.execute("INSERT INTO ad_strands (id, created_at) SELECT 'young' || i, now() - i * interval '1 second' FROM generate_series(1, 5000) i")
+    db.execute("ANALYZE ad_strands")
+    old_many(db, "s", 20000)
+    conn = db.connect(autocommit=False)
+    db.execute("SELECT * FROM strandd.clean_strands('ad_strands', now() - interval '7 days', 100)", conn=conn)
+    scans, fetched = db.execute("SELECT pg_stat_get_xact_numscans('ad_strands'::regclass),"
+                                " sum(pg_stat_get_xact_tuples_fetched(indexrelid)) FROM pg_index"
+                                " WHERE indrelid = 'ad_strands'::regclass", conn=conn)[0]
+    assert scans == 0 and (fetched or 0) < 1000
+    conn.rollback()
+
+
 def test_young_strands_before_old_ones_without_an_index_of_ages(db):
     """Along (xact_id, hash) a page of young strands is an end, a few are none."""
     db.execute("DROP INDEX idx_ad_strands_created_at")
