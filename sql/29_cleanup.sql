@@ -15,7 +15,8 @@ $$;
 -- step: function clean_walk
 -- By which column a table's strands are old, and along which index they are gone
 -- through: `falling` or `rising` created_at, whichever is the index's own order, or
--- `xact`.  A created_at of another type says nothing for sure about an age.
+-- `xact`, also where the indexes that begin with created_at have equal ones in
+-- different orders.  A created_at of another type says nothing for sure about an age.
 CREATE OR REPLACE FUNCTION strandd.clean_walk(tbl regclass, OUT age text, OUT walk text)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -31,13 +32,17 @@ BEGIN
 			USING ERRCODE = 'undefined_column',
 			HINT = format('ALTER TABLE %s ADD COLUMN created_at timestamptz DEFAULT now()', shown);
 	END IF;
-	SELECT CASE WHEN i.indoption[0] & 1 = 1 THEN 'falling' ELSE 'rising' END INTO walk
+	-- Which index the planner takes is not ours to say: they must agree.
+	SELECT CASE WHEN bool_or(i.indpred IS NULL AND i.indnkeyatts = 1) IS NOT TRUE THEN NULL
+		WHEN count(DISTINCT i.indoption[0] & 1) > 1 OR bool_or(i.indnkeyatts > 1) THEN 'unclear'
+		WHEN bool_and(i.indoption[0] & 1 = 1) THEN 'falling' ELSE 'rising' END INTO walk
 	  FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam
-	 WHERE i.indrelid = tbl AND i.indisvalid AND i.indpred IS NULL AND i.indnkeyatts = 1
-	   AND i.indkey[0] = own AND m.amname = 'btree'
-	 ORDER BY 1 LIMIT 1;
-	IF walk IS NULL AND NOT strandd.lacks_index(tbl) THEN
+	 WHERE i.indrelid = tbl AND i.indisvalid AND i.indkey[0] = own AND m.amname = 'btree';
+	IF coalesce(walk, 'unclear') = 'unclear' AND NOT strandd.lacks_index(tbl) THEN
 		walk := 'xact';
+	ELSIF walk = 'unclear' THEN
+		RAISE EXCEPTION 'indexes of % have strands of one created_at in different orders', shown
+			USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Of those that begin with created_at leave one, on it alone.';
 	ELSIF walk IS NULL THEN
 		RAISE EXCEPTION '% has no index by which old strands could be found', shown
 			USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -129,6 +134,7 @@ BEGIN
 	EXECUTE format('WITH page AS MATERIALIZED (%s),'
 		' first AS (SELECT k.id, k.age FROM page k WHERE k.rank > $4 ORDER BY k.age LIMIT 1)'
 		' SELECT count(p.n) AS read, count(p.rank) AS old, count(*) FILTER (WHERE p.rank > $4) AS kept,'
+		'  count(*) FILTER (WHERE p.age >= $1 AND p.age < ''infinity'') AS young,'
 		'  count(*) FILTER (WHERE p.rank BETWEEN 1 AND $4) AS replayable,'
 		'  coalesce(array_agg(p.id) FILTER (WHERE p.rank <= $4), ''{}'') AS ids,'
 		'  (SELECT f.id FROM first f) AS kept_id, (SELECT f.age FROM first f) AS kept_at,'
@@ -142,7 +148,7 @@ BEGIN
 	oldest_kept := reached.kept_id;
 	oldest_kept_at := reached.kept_at;
 	-- Along xact_id ages need not rise, but a whole page of young strands is an end.
-	finished := reached.read < batch OR reached.old = 0;
+	finished := reached.read < batch OR reached.young = reached.read;
 	"position" := CASE WHEN NOT finished THEN concat_ws('|', rules.walk, reached.last) END;
 END
 $$;

@@ -162,6 +162,29 @@ def test_young_strands_before_old_ones_without_an_index_of_ages(db):
     assert ids(db) == ["young"]
 
 
+@pytest.mark.parametrize("at", ["NULL", "'infinity'"])
+def test_strands_of_no_age_are_no_end(db, at):
+    """A page of them, without an index of ages: what comes behind is reached."""
+    db.execute("DROP INDEX idx_ad_strands_created_at")
+    old_many(db, "ageless", 20, tags="[]", at=at)
+    old_many(db, "old", 5, tags="[]")
+    assert clean(db, batch=10)["deleted"] == 5
+
+
+@pytest.mark.parametrize("index", ["created_at", "created_at, id", "created_at DESC, kind DESC"])
+def test_indexes_that_have_ties_in_different_orders(db, index):
+    """The planner may take either, on each page: so neither is gone along."""
+    db.execute(f"CREATE INDEX ON ad_strands ({index})")
+    old_many(db, "s", 2000, tags="[]")
+    assert clean(db, batch=10, dry_run=True)["deleted"] == 2000
+    assert db.value("SELECT walk FROM strandd.clean_walk('ad_strands')") == "xact"
+    db.execute(f"CREATE TABLE risk_strands (id text PRIMARY KEY, tags jsonb, kind text, created_at timestamptz DEFAULT now());"
+               f" CREATE INDEX ON risk_strands (created_at DESC); CREATE INDEX ON risk_strands ({index})")
+    db.attach("risk:check", "ad_strands", "risk_strands")
+    with pytest.raises(psycopg2.errors.ObjectNotInPrerequisiteState, match="different orders"):
+        clean(db, "risk_strands")
+
+
 @pytest.mark.parametrize("columns", ["", ", created_at text", ", created_at timestamp DEFAULT now()"])
 def test_a_table_without_created_at_goes_by_tagged_at(db, columns):
     db.execute(f"CREATE TABLE src (id text PRIMARY KEY, tags jsonb{columns})")
