@@ -123,7 +123,7 @@ static void link_generation(struct service *s, struct generation *g)
 static void begin(struct service *s, struct conf *owned, struct route_table *routes)
 {
 	bool first = !s->generations;
-	struct generation *g, *other;
+	struct generation *g = NULL, *other;
 	struct err e;
 	int ret = generation_new(&g, owned ? owned : s->origin, owned, routes, s->metrics, &s->news, &e);
 
@@ -139,8 +139,9 @@ static void begin(struct service *s, struct conf *owned, struct route_table *rou
 				generation_stop(other, STOP_DRAIN);
 		return;
 	}
-	if (s->generations)
-		generation_stop(s->generations, STOP_NOW);
+	/* NULL: nothing was made of it, and what serves goes on. */
+	if (g)
+		generation_stop(g, STOP_NOW);
 	if (first)
 		give_up(s, ret, &e);
 	else

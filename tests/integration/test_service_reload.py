@@ -2,6 +2,7 @@
 kept waiting."""
 
 import os
+import resource
 import signal
 import time
 
@@ -206,6 +207,26 @@ def test_a_generation_without_a_connection_is_taken_back(db, daemon):
     assert "had no connection" in said and "too many connections" in said
     private.wait_until(lambda: reloading.generations(d) == 1)
     still_serves(db, d, "AD_2")
+
+
+@pytest.mark.sanitize
+def test_a_generation_without_descriptors_is_refused(db, daemon):
+    """One is free, for the loader, and none for what the new generation needs: the
+    old one serves on."""
+    d = daemon(RECORD, conf={"workers": {"threads": 1}})
+    still_serves(db, d, "AD_1")
+    taken = {int(name) for name in os.listdir(f"/proc/{d.pid}/fd")}
+    lowest = next(n for n in range(len(taken) + 1) if n not in taken)
+    was = resource.prlimit(d.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(d.pid, resource.RLIMIT_NOFILE, (lowest + 1, was[1]))
+    try:
+        said = reloading.hang_up(d, expect=reloading.REFUSED, workers={"threads": 2})
+    finally:
+        resource.prlimit(d.pid, resource.RLIMIT_NOFILE, was)
+    assert "no event descriptors" in said
+    still_serves(db, d, "AD_2")
+    reloading.hang_up(d)
+    still_serves(db, d, "AD_3")
 
 
 # --- nothing lost, nothing late
