@@ -63,6 +63,12 @@ void notify_extend(struct notify *n, int64_t left_ms)
 	sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%" PRId64, ms * 1000);
 }
 
+void notify_extend_anew(struct notify *n, int64_t left_ms)
+{
+	n->extend_at = 0;
+	notify_extend(n, left_ms);
+}
+
 void notify_alive(struct notify *n)
 {
 	struct beat_silence silence;

@@ -39,6 +39,7 @@ void notify_stopping(struct notify *n);
 /* Asks for time, at most `left_ms` from now and at most some seconds at once;
  * renewed when it is called again and the last one is half over. */
 void notify_extend(struct notify *n, int64_t left_ms);
+void notify_extend_anew(struct notify *n, int64_t left_ms);	/* whatever was asked for before */
 
 /* The watchdog, if it is due.  notify_due says when to call again, in
  * milliseconds, at most `ms`. */

@@ -15,6 +15,7 @@
 #define TICK_MS 1000		/* while something is on its way */
 #define SOON_MS 50		/* while a generation is about to take over */
 #define QUIET_MS 60000
+#define STOP_GRACE_MS 5000	/* what STOP_NOW may take: the service manager is not to kill before */
 
 typedef double value_fn(const struct generation *g, unsigned route);
 
@@ -140,6 +141,14 @@ void service_stop(struct service *s, enum stop_level level)
 		generation_stop(g, level);
 }
 
+/* The service manager is asked for the grace once, however often it is said. */
+static void hurry(struct service *s)
+{
+	if (s->level != STOP_NOW)
+		notify_extend_anew(&s->notify, STOP_GRACE_MS);
+	service_stop(s, STOP_NOW);
+}
+
 /* The first signal drains, the second hurries, as does the time limit. */
 static void stop_signal(struct service *s)
 {
@@ -152,7 +161,7 @@ static void stop_signal(struct service *s)
 		service_stop(s, STOP_DRAIN);
 	} else {
 		log_info("stopping at once: what runs is left to the server");
-		service_stop(s, STOP_NOW);
+		hurry(s);
 	}
 }
 
@@ -193,7 +202,7 @@ static void tell(struct service *s)
 	if (s->level != STOP_NONE) {
 		notify_status(&s->notify, "stopping: %u batches run", batches(s));
 		if (s->level == STOP_DRAIN)
-			notify_extend(&s->notify, clock_left_ms(s->deadline));
+			notify_extend(&s->notify, (int64_t)clock_left_ms(s->deadline) + STOP_GRACE_MS);
 	} else if (g && (s->loader.running || s->reload_asked || reload_pending(s))) {
 		notify_status(&s->notify, "reloading");
 	} else if (progress_in_trouble(g ? &g->progress : &s->loader.progress, why, sizeof(why)) ||
@@ -241,7 +250,7 @@ static void serve(struct service *s)
 			take_signal(s);
 		if (s->level == STOP_DRAIN && clock_left_ms(s->deadline) == 0) {
 			log_warning("not finished within stop_timeout: what runs is left to the server");
-			service_stop(s, STOP_NOW);
+			hurry(s);
 		}
 	}
 }

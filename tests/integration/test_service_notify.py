@@ -18,6 +18,7 @@ TAG = PLAN[0]
 RECORD = [(*PLAN, "test.record")]
 SLOW = [(*PLAN, "test.slow")]
 WATCHDOG = 2.0
+GRACE = 5.0  # for what is broken off after stop_timeout
 
 
 @pytest.fixture
@@ -98,8 +99,16 @@ def test_refused_reload_is_over_too(db, daemon, manager):
     assert service.final(db, "dm", "AD_1", TAG)["state"] == "done"
 
 
+def always_in_time(asked, until):
+    """Each asks before the one before is over, the last for more than was needed."""
+    ends = [at + int(usec) / 1e6 for at, usec in asked]
+    for end, (at, _) in zip(ends, asked[1:]):
+        assert at < end, asked
+    assert max(ends) > until, asked
+
+
 @pytest.mark.sanitize
-def test_stop_asks_for_no_more_time_than_stop_timeout_allows(db, daemon, manager):
+def test_stop_asks_for_no_more_time_than_stop_timeout_and_a_grace(db, daemon, manager):
     limit = 5.0
     d = daemon(SLOW, env=manager.env, conf={"workers": {"threads": 2, "batch": 1}, "stop_timeout": f"{int(limit)}s"})
     for i in range(2):
@@ -113,23 +122,37 @@ def test_stop_asks_for_no_more_time_than_stop_timeout_allows(db, daemon, manager
     asked = manager.values("EXTEND_TIMEOUT_USEC", since)
     assert asked
     for at, usec in asked:
-        assert at + int(usec) / 1e6 <= since + limit + 0.2, asked
-    # and always in time
-    ends = [at + int(usec) / 1e6 for at, usec in asked]
-    for end, (at, _) in zip(ends, asked[1:]):
-        assert at < end
+        assert at + int(usec) / 1e6 <= since + limit + GRACE + 0.2, asked
+    always_in_time(asked, since + 3)
     assert manager.longest_silence(since, asked[-1][0]) < WATCHDOG
     assert set(service.states(db, "dm", TAG).values()) == {"done"}
 
 
-def test_stop_with_no_time_asks_for_none(db, daemon, manager):
-    d = daemon(SLOW, env=manager.env, conf={"stop_timeout": "0s"})
+@pytest.mark.sanitize
+def test_stop_that_runs_into_its_timeout_asks_for_the_grace(db, daemon, manager):
+    """What is broken off takes a moment too, in which the manager must not kill."""
+    limit = 3.0
+    d = daemon(SLOW, env=manager.env, conf={"stop_timeout": f"{int(limit)}s"})
     service.publish(db, "ad_strands", "AD_1", [TAG], timeframe="30")
     wait_for_sleep(db)
     since = time.monotonic()
     d.signal(signal.SIGTERM)
     assert d.wait() == 0
-    assert manager.values("STOPPING") and not manager.values("EXTEND_TIMEOUT_USEC", since)
+    asked = manager.values("EXTEND_TIMEOUT_USEC", since)
+    always_in_time(asked, since + limit + 1)
+    assert max(at + int(usec) / 1e6 for at, usec in asked) <= since + limit + GRACE + 1
+
+
+def test_stop_with_no_time_asks_for_the_grace_only(db, daemon, manager):
+    d = daemon(SLOW, env=manager.env, conf={"stop_timeout": "0s"})
+    service.publish(db, "ad_strands", "AD_1", [TAG], timeframe="30")
+    wait_for_sleep(db)
+    since = time.monotonic()
+    for _ in range(3):
+        d.signal(signal.SIGTERM)
+    assert d.wait() == 0
+    assert manager.values("STOPPING")
+    assert [int(usec) / 1e6 for _, usec in manager.values("EXTEND_TIMEOUT_USEC", since)] == [GRACE]
 
 
 def test_another_process_is_watched(db, daemon, tmp_path):
@@ -224,7 +247,7 @@ def test_long_handler(db, daemon, manager, seconds):
 
 
 def test_slow_name_server(db, daemon, manager):
-    """The resolver blocks a thread, and is allowed to for a minute."""
+    """The resolver blocks a thread, and is allowed to for some minutes."""
     daemon(RECORD, env=manager.env, failpoints="connect.resolve=sleep:6000@1")
     manager.wait("WATCHDOG", "1")
     healthy(manager, 6)
