@@ -8,7 +8,10 @@
  *
  * What cannot be cut is the look-up of a host's name, in which libpq leaves a thread
  * to the system's resolver: beat_allow_ms() sets the beat ahead of time before it.
- * A resolver that takes longer than BEAT_RESOLVE_MS counts as hung.
+ * A resolver that takes longer than BEAT_RESOLVE_MS counts as hung.  While
+ * all name servers are down, which no restart mends, glibc gives up on a name after
+ * some 24 s where there are three of them, and tries one for each domain of the search
+ * list and the bare one: 168 s with six domains.  So the bound is well above that.
  *
  * thread.c registers every thread that we start, so a thread needs nothing but
  * waits that are in base/event.h, pg/conn.h or queue/queue.h; one with a wait of its
@@ -21,7 +24,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define BEAT_RESOLVE_MS 60000
+#define BEAT_RESOLVE_MS (5 * 60 * 1000)
 #define BEAT_SLICE_MAX_MS 2000
 
 struct beat_silence {
