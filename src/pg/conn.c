@@ -193,6 +193,9 @@ int conn_wait_notify(struct conn *c, int64_t deadline, struct err *e)
 	return PQconsumeInput(c->pg) ? 0 : conn_lost(c, e);
 }
 
+/* It watches no stop descriptor, as it is there to clean up: so it must be short. */
+#define KILL_MS 2000
+
 /* The process id alone could be another's by now, or on another server. */
 static const char kill_sql[] =
 	"SELECT CASE WHEN $3::boolean THEN pg_catalog.pg_terminate_backend(a.pid)"
@@ -202,7 +205,8 @@ static const char kill_sql[] =
 
 void conn_kill(struct conn *c, bool terminate)
 {
-	int64_t deadline = clock_after_ms(c->target->connect_timeout_ms);
+	int64_t ms = c->target->connect_timeout_ms;
+	int64_t deadline = clock_after_ms(ms < KILL_MS ? ms : KILL_MS);
 	char pid[24];
 	const char *values[] = { pid, c->target->application_name, terminate ? "t" : "f" };
 	struct conn *second;

@@ -23,7 +23,7 @@ struct conn_target {
 	const char *host, *port, *dbname, *user, *password, *service;
 	const char *application_name;
 	const char *search_path;	/* pinned; "public" when NULL */
-	int64_t connect_timeout_ms;	/* bounds conn_kill's own connection */
+	int64_t connect_timeout_ms;	/* bounds conn_kill's own connection, if it is less than 2 s */
 	int64_t lock_timeout_ms;	/* 0 = none */
 	int64_t statement_timeout_ms;	/* 0 = none */
 	int64_t idle_in_transaction_ms;	/* the server frees an abandoned transaction after this; 0 = never */
@@ -80,7 +80,8 @@ int conn_pipeline_leave(struct conn *c, struct err *e) MUST_CHECK;
 int conn_wait_notify(struct conn *c, int64_t deadline, struct err *e) MUST_CHECK;
 
 /* Ends what the server still runs for this connection, broken or not, through a
- * second, short-lived connection: cancel, or terminate the backend. */
+ * second, short-lived connection: cancel, or terminate the backend.  Two seconds at
+ * most, in which nothing stops it. */
 void conn_kill(struct conn *c, bool terminate);
 
 /* True when a notice of the running transaction said that the commit did not

@@ -113,6 +113,31 @@ def test_stop_timeout_of_nothing_leaves_no_handler_behind(db, daemon, wait_until
     wait_until(lambda: not service.sessions(db), timeout=10, what="no session of the daemon's")
 
 
+def test_a_silent_server_does_not_hold_the_stop_up(daemon):
+    """A handler is overdue, and the server does not take the connection that is to end
+    it: for that the daemon waits two seconds, and not the time it has to connect."""
+    with private.Cluster() as own:
+        there = own.database()
+        d = daemon(SLOW, db=there, conf={"workers": {"threads": 1, "handler_timeout": "1s"},
+                                         "module_communication": {"database": {"connect_timeout": "60s"}}})
+        service.publish(there, "ad_strands", "AD_1", [TAG], timeframe="60")
+        wait_for_sleep(there)
+        stopped = [row["pid"] for row in service.sessions(there) if row["wait_event"] == "PgSleep"]
+        with open(os.path.join(own.data, "postmaster.pid"), encoding="ascii") as f:
+            stopped.append(int(f.readline()))
+        try:
+            for pid in stopped:
+                os.kill(pid, signal.SIGSTOP)
+            time.sleep(3.5)  # the handler's second, and two for what comes after it
+            d.signal(signal.SIGTERM)
+            d.wait_log("finishing what runs")
+            leave_quickly(d, signal.SIGTERM, 4.0)
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+        there.close()
+
+
 def test_hangup_does_not_kill(db, daemon):
     d = daemon(SLOW)
     d.signal(signal.SIGHUP)
