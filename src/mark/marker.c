@@ -16,8 +16,9 @@ int marker_init(struct marker *m, const struct context *x)
 	size_t n = x->routes->n ? x->routes->n : 1;
 
 	*m = (struct marker){ .context = x, .event = { .fd = -1 }, .wanted = calloc(n, sizeof(*m->wanted)),
-			      .routes = calloc(n, sizeof(*m->routes)) };
-	return m->wanted && m->routes ? event_init(&m->event) : STRAND_ENOMEM;
+			      .routes = calloc(n, sizeof(*m->routes)),
+			      .trouble = calloc(n, sizeof(*m->trouble)) };
+	return m->wanted && m->routes && m->trouble ? event_init(&m->event) : STRAND_ENOMEM;
 }
 
 void marker_release(struct marker *m)
@@ -26,8 +27,10 @@ void marker_release(struct marker *m)
 		mark_route_release(&m->routes[i]);
 	free(m->wanted);
 	free(m->routes);
+	free(m->trouble);
 	m->wanted = NULL;
 	m->routes = NULL;
+	m->trouble = NULL;
 	event_release(&m->event);
 }
 
@@ -74,13 +77,15 @@ static int round_of_routes(struct marker *m, int64_t *pause_ms, struct err *e)
 	const struct context *x = m->context;
 
 	for (unsigned i = 0; i < x->routes->n; i++) {
+		const struct conf_route *conf = x->routes->routes[i].conf;
+		const struct log_fields fields = { .route = conf->tag, .source = conf->source };
 		struct mark_result result = { 0 };
 		int ret;
 
 		/* acquire: pairs with marker_wake */
 		if (!atomic_exchange_explicit(&m->wanted[i], false, memory_order_acq_rel))
 			continue;
-		activity_set_on("marking", x->routes->routes[i].conf->tag, 0, 0);
+		activity_set_on("marking", conf->tag, 0, 0);
 		ret = mark_route(&m->routes[i], &x->routes->routes[i], m->conn, x->stop, &result, e);
 		count(x, METRIC_MARKED, i, result.marked);
 		if (ret || result.left) {
@@ -90,9 +95,9 @@ static int round_of_routes(struct marker *m, int64_t *pause_ms, struct err *e)
 		if (ret == STRAND_ESTOPPED || !conn_usable(m->conn))
 			return ret ? ret : STRAND_ECONN;
 		if (ret)
-			longer(pause_ms, outage_failed(&m->trouble, e, "strands are marked later"));
+			longer(pause_ms, outage_failed_on(&m->trouble[i], &fields, e, "strands are marked later"));
 		else if (!result.left)
-			outage_over(&m->trouble, "strands are marked again");
+			outage_over_on(&m->trouble[i], &fields, "strands are marked again");
 	}
 	return 0;
 }

@@ -24,7 +24,7 @@ struct marker {
 	_Atomic bool *wanted;		/* per route: receipts may be there to be marked */
 	struct mark_route *routes;	/* its own */
 	struct conn *conn;		/* NULL while there is none */
-	struct outage trouble;		/* marks that failed */
+	struct outage *trouble;		/* per route: marks that failed; its own */
 };
 
 int marker_init(struct marker *m, const struct context *x) MUST_CHECK;

@@ -1,6 +1,5 @@
 #include "scan/scanner.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/activity.h"
@@ -131,13 +130,19 @@ static bool is_due(struct scan_route *sr, int64_t now)
 	       (!sr->trouble.failures && atomic_load_explicit(&sr->marked, memory_order_relaxed));
 }
 
+static struct log_fields fields_of(const struct scanner *s, unsigned route)
+{
+	const struct conf_route *conf = s->context->routes->routes[route].conf;
+
+	return (struct log_fields){ .route = conf->tag, .source = conf->source };
+}
+
 static void trouble(struct scanner *s, unsigned route, const struct err *e)
 {
 	struct scan_route *sr = &s->routes[route];
-	char what[160];
+	const struct log_fields fields = fields_of(s, route);
 
-	snprintf(what, sizeof(what), "scan of route %s put off", s->context->routes->routes[route].conf->tag);
-	sr->next_at = clock_after_ms(outage_failed(&sr->trouble, e, what));
+	sr->next_at = clock_after_ms(outage_failed_on(&sr->trouble, &fields, e, "scan put off"));
 }
 
 static int serve_route(struct scanner *s, unsigned route, struct err *e)
@@ -148,9 +153,10 @@ static int serve_route(struct scanner *s, unsigned route, struct err *e)
 	bool marked = atomic_exchange_explicit(&sr->marked, false, memory_order_acq_rel);
 	/* A mark during a pass is for the next one: this one's snapshot is older. */
 	bool again = marked && sr->running;
+	const struct log_fields fields = fields_of(s, route);
 	int ret;
 
-	activity_set_on("scanning", s->context->routes->routes[route].conf->tag, 0, 0);
+	activity_set_on("scanning", fields.route, 0, 0);
 	if (marked)
 		urgent_mark(sr);
 	ret = pass_run(s, route, e);
@@ -162,7 +168,7 @@ static int serve_route(struct scanner *s, unsigned route, struct err *e)
 	if (again && (ret || sr->running))
 		atomic_store_explicit(&sr->marked, true, memory_order_relaxed);
 	if (!ret)
-		outage_over(&sr->trouble, "scanned again");
+		outage_over_on(&sr->trouble, &fields, "the route is scanned again");
 	if (!ret && clock_now() - sr->recorded_at > RECORD_MS * NSEC_PER_MSEC)
 		ret = pass_record_position(s, route, e);
 	return ret;

@@ -116,9 +116,9 @@ void batch_end(struct worker *w, struct batch *b, bool ran)
 void worker_tell_trouble(struct worker *w, const struct batch *b, const char *who, enum fault fault,
 			 const struct err *e)
 {
-	char what[160];
+	const struct log_fields fields = { .route = b->route->conf->tag, .source = b->route->conf->source };
+	char what[80];
 
-	snprintf(what, sizeof(what), "route %s: %s put off (%s%s%s)", b->route->conf->tag, who,
-		 outcome_name(fault), *e->sqlstate ? ", SQLSTATE " : "", e->sqlstate);
-	outage_failed(&w->trouble[b->route->index], e, what);
+	snprintf(what, sizeof(what), "%s put off (%s)", who, outcome_name(fault));
+	outage_failed_on(&w->trouble[b->route->index], &fields, e, what);
 }

@@ -64,8 +64,8 @@ int batch_fetch_commit(struct batch *b, struct session *s, struct err *e)
 		ret = err_set(e, STRAND_EPROTO, "COMMIT was answered with %s", PQcmdStatus(res));
 	b->committed = !ret;
 	if (!ret && conn_sync_wait_cancelled(s->conn))
-		log_warning("route %s: a commit did not wait for the synchronous standby",
-			    b->route->conf->tag);
+		log_event(LOG_LEVEL_WARNING, &(const struct log_fields){ .route = b->route->conf->tag,
+			  .source = b->route->conf->source }, "a commit did not wait for the synchronous standby");
 	PQclear(res);
 	return ret;
 }

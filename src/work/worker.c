@@ -93,12 +93,14 @@ static void outage(struct worker *w, const struct err *e)
 /* A batch that was committed: did it get anywhere? */
 static void tell_success(struct worker *w, const struct batch *b)
 {
+	const struct log_fields fields = { .route = b->route->conf->tag, .source = b->route->conf->source };
+
 	if (b->why.code)
 		worker_tell_trouble(w, b, "strand", b->why_fault, &b->why);
 	for (size_t i = 0; !b->why.code && i < b->n; i++) {
 		if (b->states[i] != ITEM_SETTLED && b->states[i] != ITEM_FAILED && b->states[i] != ITEM_RETRY)
 			continue;
-		outage_over(&w->trouble[b->route->index], "the one before was put off, this one is settled");
+		outage_over_on(&w->trouble[b->route->index], &fields, "batches of the route are settled again");
 		return;
 	}
 }

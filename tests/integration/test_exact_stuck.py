@@ -95,7 +95,8 @@ def test_put_off_is_not_left_to_a_busy_worker(db, daemon, wait_until):
 def test_what_is_put_off_is_not_called_settled(db, daemon, wait_until):
     """A handler that never gets its lock: said, counted, and not as another's."""
     handler(db, "never", "ad_strands", "RAISE EXCEPTION 'row is locked' USING ERRCODE = '55P03';")
-    d = daemon([{"tag": TAG, "source": "AD_strands", "handler": "test.never", "attempts": 9}])
+    d = daemon([{"tag": TAG, "source": "AD_strands", "handler": "test.never", "attempts": 9}],
+               {"workers": {"threads": 1}})  # who met the trouble tells its end
     insert(db, "AD_1")
     wait_until(lambda: d.metrics()["strandd_put_off_total" + LABELS] > 3, 20)
     assert "row is locked" in d.log() and "settled" not in d.log()
@@ -103,7 +104,7 @@ def test_what_is_put_off_is_not_called_settled(db, daemon, wait_until):
     assert d.metrics()["strandd_contended_total" + LABELS] == 0
     db.execute("CREATE OR REPLACE FUNCTION test.never(strand ad_strands) RETURNS SETOF jsonb LANGUAGE sql AS 'SELECT NULL::jsonb WHERE false'")
     wait_until(lambda: done(db) == 1, 20)
-    d.wait_log("this one is settled")
+    d.wait_log(f"batches of the route are settled again route={TAG} source=AD_strands ")
 
 
 def test_one_by_one_until_told_to_stop(db, daemon, wait_until):
@@ -141,9 +142,12 @@ def test_a_failing_page_is_told_once_in_a_while(db, daemon, wait_until):
     db.execute(f"REVOKE SELECT ON tr_receipts FROM {private.SERVICE}")
     d = daemon([(TAG, "AD_strands", "test.loses"), (EXECUTE, "DM_strands", "test.reply")], {"queue": {"limit": 200}})
     time.sleep(3)
-    assert 1 <= d.log().count("scan of route trader:execute_plan put off") < 5
+    lines = [line for line in d.log().splitlines() if "; scan put off " in line]
+    assert 1 <= len(lines) < 5
+    assert all(f" route={EXECUTE} source=DM_strands sqlstate=42501" in line for line in lines), lines
     db.execute(f"GRANT SELECT ON tr_receipts TO {private.SERVICE}")
     wait_until(lambda: db.value("SELECT count(*) FROM tr_receipts WHERE state = 'done'") == 10, 20)
+    d.wait_log(f"the route is scanned again route={EXECUTE} source=DM_strands ")
 
 
 def test_long_ids_do_not_fill_the_queue_for_all(db, daemon, wait_until):

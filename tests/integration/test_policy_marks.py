@@ -102,7 +102,7 @@ def test_no_deadlock_with_a_producer_that_locks_many(db, daemon, wait_until):
 
 def test_repeated_until_it_stands(db, daemon, wait_until):
     """A trigger of the user's refuses the update at first; another strand is marked meanwhile."""
-    p.serve(db, daemon, attempts=1)
+    d = p.serve(db, daemon, attempts=1)
     db.execute("""CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
         IF NEW.id = 'AD_1' THEN RAISE EXCEPTION 'not now'; END IF; RETURN NEW; END $$;
         CREATE TRIGGER a_no BEFORE UPDATE ON ad_strands FOR EACH ROW EXECUTE FUNCTION no()""")
@@ -110,8 +110,10 @@ def test_repeated_until_it_stands(db, daemon, wait_until):
     p.publish(db, "AD_2", "raise")
     p.marked(db, "AD_2", MARK, wait_until)
     assert p.tags(db, "AD_1") == [p.PLAN]
+    d.wait_log(f"strands are marked later route={p.PLAN} source=AD_strands sqlstate=P0001")
     db.execute("DROP TRIGGER a_no ON ad_strands")
     p.marked(db, "AD_1", MARK, wait_until)
+    d.wait_log(f"strands are marked again route={p.PLAN} source=AD_strands ")
 
 
 def test_after_a_kill_between_receipt_and_mark(db, daemon, wait_until):

@@ -240,7 +240,7 @@ def test_lock_that_is_not_to_be_had(db, daemon):
     db.execute("UPDATE test.account SET n = n", conn=holder)
     service.publish(db, "ad_strands", "AD_1", [PLAN])
     d = daemon(ROUTE, conf={"module_communication": {"database": {"lock_timeout": "200ms"}}})
-    d.wait_log("SQLSTATE 55P03")
+    d.wait_log(f"put off (resources) route={PLAN} source=AD_strands sqlstate=55P03")
     assert service.receipt(db, "dm", "AD_1", PLAN) is None
     holder.commit()
     assert service.final(db, "dm", "AD_1", PLAN)["state"] == "done"
@@ -278,7 +278,7 @@ def test_right_withdrawn_and_given_back(db, daemon):
     d = daemon([(PLAN, "AD_strands", service.function(db, "BEGIN RETURN; END"))])
     db.execute(f"REVOKE EXECUTE ON FUNCTION test.h(jsonb) FROM PUBLIC, {private.SERVICE}")
     service.publish(db, "ad_strands", "AD_1", [PLAN])
-    d.wait_log("(configuration, SQLSTATE 42501)")
+    d.wait_log(f" put off (configuration) route={PLAN} source=AD_strands sqlstate=42501")
     assert service.receipt(db, "dm", "AD_1", PLAN) is None
     db.execute(f"GRANT EXECUTE ON FUNCTION test.h(jsonb) TO {private.SERVICE}")
     assert service.final(db, "dm", "AD_1", PLAN)["state"] == "done"

@@ -480,7 +480,7 @@ def test_full_disk(cluster, small_disk, daemon, wait_until):
         service.publish_many(db, "ad_strands", "AD_", 20, [TAG])
         balloon = fill(small_disk)
         d = daemon([(TAG, "AD_strands", big)], db=db)
-        d.wait_log("SQLSTATE 53100")
+        d.wait_log("sqlstate=53100")
         more = publish_until_full(db)
         time.sleep(0.5)
         assert d.process.poll() is None
