@@ -11,7 +11,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum { ACTIVITY_THREADS = 160, ACTIVITY_ROUTE_BYTES = 64 };
+/* Room for four generations of 64 workers (strandd/dump.c). */
+enum { ACTIVITY_THREADS = 288, ACTIVITY_ROUTE_BYTES = 64 };
 
 /* The calling thread's place; end gives it back.  Without a free place it goes
  * unlisted. */

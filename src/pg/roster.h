@@ -10,7 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { ROSTER_CONNECTIONS = 160 };
+/* Two for each thread that may be there: its own, and conn_kill's. */
+enum { ROSTER_CONNECTIONS = 576 };
 
 enum roster_state {
 	ROSTER_CONNECTING,

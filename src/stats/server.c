@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/activity.h"
 #include "base/beat.h"
 #include "base/buf.h"
 #include "base/clock.h"
@@ -186,6 +187,7 @@ static void serve(void *arg)
 		{ .fd = info ? info->epoll_fd : -1, .events = POLLIN },
 	};
 
+	activity_set("serving");
 	for (;;) {
 		int wait = http_wait_ms(s->http, end_overdue(s));
 

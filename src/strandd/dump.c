@@ -6,8 +6,15 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "pg/roster.h"
+#include "queue/park.h"
+#include "strandd/reload.h"
 
 #define SAY(fields, ...) log_event(LOG_LEVEL_INFO, fields, __VA_ARGS__)
+
+#define MEMBERS 4		/* a generation's other threads */
+#define OTHERS 4		/* main, loader, stats, log */
+
+_Static_assert(ACTIVITY_THREADS >= RELOAD_MAX * (PARK_MAX_WORKERS + MEMBERS) + OTHERS, "each thread is told of");
 
 static const struct log_fields no_fields = { .fold = LOG_FOLD_NEVER };
 
@@ -53,7 +60,7 @@ static void dump_connections(void)
 
 static void dump_route(const struct route *r, const struct queue *queue, struct again *again)
 {
-	struct log_fields fields = { .route = r->conf->tag, .source = r->source, .fold = LOG_FOLD_NEVER };
+	struct log_fields fields = { .route = r->conf->tag, .source = r->conf->source, .fold = LOG_FOLD_NEVER };
 	struct queue_look look;
 
 	queue_look(queue, r->index, &look);

@@ -393,7 +393,7 @@ def test_state_of_threads_connections_and_routes(db, daemon):
     threads = {m[1]: m[2] for line in lines if (m := re.match(r"info main: thread (\S+) \(\d+\): (.*)", line))}
     assert set(threads) >= {"main", "listener", "scanner", "worker-0", "worker-1"}
     assert any(re.match(rf"handling, [123] strands, for \d\.\d+ s route={TAG} ", what) for what in threads.values()), threads
-    assert threads["listener"].startswith("listening, for")
+    assert threads["listener"].startswith("listening, for") and threads["stats"].startswith("serving, for")
     found = {int(m[2]): (m[1], m[3]) for line in lines
              if (m := re.match(r"info main: connection of (\S+): server process (\d+), (.*?) for ", line))}
     assert set(found) == {row["pid"] for row in service.sessions(db)}
@@ -401,7 +401,7 @@ def test_state_of_threads_connections_and_routes(db, daemon):
         ("worker-0", "awaiting the server"), ("worker-1", "awaiting the server"))
     assert ("listener", "listening") in found.values()
     lanes = next(line for line in lines if "lanes:" in line)
-    assert re.search(r"0 high, 0 normal; in flight 3, workers [12], put off 0", lanes) and f"route={TAG} " in lanes, lanes
+    assert re.search(r"0 high, 0 normal; in flight 3, workers [12], put off 0", lanes) and f"route={TAG} source=AD_strands " in lanes, lanes
     settled(db, 3, "done")
     d.signal(signal.SIGUSR1)
     private.wait_until(lambda: re.search(r"thread worker-[01] \(\d+\): idle, for \d", d.log()))

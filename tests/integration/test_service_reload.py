@@ -2,6 +2,7 @@
 kept waiting."""
 
 import os
+import re
 import resource
 import signal
 import time
@@ -367,6 +368,22 @@ def test_state_of_old_and_new_at_once(db, daemon):
     assert d.log().count("lanes: ") == 2 and "an earlier configuration" in d.log()
     assert d.log().count("thread worker-0") == 2 and d.log().count("thread worker-1") == 1
     assert service.final(db, "dm", "AD_1", TAG)["state"] == "done"
+
+
+def test_state_tells_of_every_thread(db, daemon, tmp_path):
+    """As many generations as there may be, with as many workers each, all held."""
+    hold = tmp_path / "hold"
+    hold.touch()
+    d = daemon(RECORD, conf={"workers": {"threads": 64}}, failpoints=f"worker.take=hold:{hold}")
+    for _ in range(3):
+        reloading.hang_up(d)
+    d.signal(signal.SIGUSR1)
+    d.wait_log("end of the state")
+    told, there = re.findall(r"thread worker-\d+ \((\d+)\): ", d.log()), workers(d)
+    hold.unlink()
+    assert len(set(told)) == there == 4 * 64
+    private.wait_until(lambda: reloading.generations(d) == 1)
+    still_serves(db, d, "AD_1")
 
 
 # --- stopping in the middle
