@@ -9,6 +9,7 @@
 #include "base/failpoint.h"
 #include "base/log.h"
 #include "base/outage.h"
+#include "base/plural.h"
 
 #define QUIET_MS 15000		/* silence after which the peer is asked whether it lives */
 #define ANSWER_MS 10000
@@ -114,7 +115,7 @@ static int connect_and_serve(struct listener *l, struct outage *outage, struct e
 	if (!ret)
 		ret = listen_all(l, c, e);
 	if (!ret) {
-		log_info("listening on %zu channels", l->channels.n);
+		log_info("listening on %zu channel%s", l->channels.n, plural(l->channels.n));
 		outage_over(outage, "connected again");
 		progress_trouble(x->progress, PROGRESS_LISTENER, NULL);
 		scanner_listening(l->scanner);

@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/log.h"
+#include "base/plural.h"
 #include "conf/print.h"
 #include "conf/report.h"
 
@@ -120,7 +121,8 @@ static void tell(const struct arguments *a, const struct reports *reports)
 		told += !reports->list[i].warning;
 	}
 	if (reports->n_errors > told) {
-		snprintf(more, sizeof(more), "and %zu errors more", reports->n_errors - told);
+		snprintf(more, sizeof(more), "and %zu error%s more", reports->n_errors - told,
+			 plural(reports->n_errors - told));
 		tell_line(a, false, more);
 	}
 }
@@ -160,8 +162,10 @@ static int good(const struct conf *conf)
 		return EXIT_USAGE;
 	}
 	buf_init(&text);
-	buf_addf(&text, "%s: good: %zu routes of %zu, %zu modules, %d workers\n", conf->file, conf->n_routes,
-		 conf->n_routes + conf->n_left_out, conf->n_modules, conf->workers_threads);
+	buf_addf(&text, "%s: good: %zu route%s of %zu, %zu module%s, %d worker%s
+", conf->file, conf->n_routes,
+		 plural(conf->n_routes), conf->n_routes + conf->n_left_out, conf->n_modules,
+		 plural(conf->n_modules), conf->workers_threads, plural((unsigned)conf->workers_threads));
 	code = print_text(&text);
 	buf_release(&text);
 	return code;

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/plural.h"
 
 #define ASK_MS 5000
 
@@ -67,8 +68,8 @@ void demand_check(const struct conf *conf, struct conn *c)
 	PGresult *res = NULL;
 	struct err e;
 
-	log_info("up to %d connections: %d workers, scanner, marker%s%s", needed, conf->workers_threads,
-		 listeners(conf) ? ", listener" : "", cleaners(conf) ? ", cleaner" : "");
+	log_info("up to %d connections: %d worker%s, scanner, marker%s%s", needed, conf->workers_threads,
+		 plural((unsigned)conf->workers_threads), listeners(conf) ? ", listener" : "", cleaners(conf) ? ", cleaner" : "");
 	if (conn_query(c, limits_sql, 0, NULL, clock_after_ms(ASK_MS), &res, &e)) {
 		log_debug("the server's limits on connections are not known: %s", e.text);
 		return;

@@ -100,9 +100,12 @@ unsigned generation_batches(const struct generation *g)
 {
 	unsigned n = 0;
 
-	for (int i = 0; g->worker_members && i < g->conf->workers_threads; i++)
-		/* Relaxed: a number for people. */
-		n += atomic_load_explicit(&g->worker_members[i].running, memory_order_relaxed);
+	for (unsigned i = 0; g->queue && i < g->routes->n; i++) {
+		struct queue_look look;
+
+		queue_look(g->queue, i, &look);
+		n += look.workers;
+	}
 	return n;
 }
 

@@ -29,7 +29,6 @@ struct member {
 	struct thread thread;
 	thread_fn *fn;
 	void *arg;
-	_Atomic bool running;
 };
 
 struct generation {
@@ -76,7 +75,7 @@ void generation_stop(struct generation *g, enum stop_level level);
  * enabled) and the scanner's first pass has begun. */
 bool generation_is_ready(const struct generation *g);
 bool generation_has_ended(const struct generation *g);	/* none of its threads runs */
-unsigned generation_batches(const struct generation *g);	/* workers that still run */
+unsigned generation_batches(const struct generation *g);	/* taken, and not over yet */
 
 void generation_free(struct generation *g);	/* after it has ended, or was never started */
 

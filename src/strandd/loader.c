@@ -5,6 +5,7 @@
 #include "base/failpoint.h"
 #include "base/log.h"
 #include "base/outage.h"
+#include "base/plural.h"
 #include "conf/report.h"
 #include "strandd/demand.h"
 
@@ -92,7 +93,8 @@ static int read_again(struct loader *l)
 	if (ret == STRAND_ENOMEM)
 		err_set(&l->err, ret, "%s: out of memory", l->given->file);
 	else if (ret)
-		err_set(&l->err, ret, "%s: %zu errors; see the lines above", l->given->file, reports.n_errors);
+		err_set(&l->err, ret, "%s: %zu error%s; see the lines above", l->given->file, reports.n_errors,
+			plural(reports.n_errors));
 	reports_release(&reports);
 	return ret;
 }

@@ -4,6 +4,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/plural.h"
 #include "conf/option.h"
 #include "conf/value.h"
 
@@ -204,8 +205,8 @@ static void hand_over(struct service *s, struct generation *g)
 	log_set_level(conf->log_level);
 	log_set_instance(g->routes->instance);
 	activity_set("serving");
-	log_event(LOG_LEVEL_INFO, &answer, "%sserving %zu routes with %d workers", reloaded ? "reloaded: " : "",
-		  g->routes->n, conf->workers_threads);
+	log_event(LOG_LEVEL_INFO, &answer, "%sserving %zu route%s with %d worker%s", reloaded ? "reloaded: " : "",
+		  g->routes->n, plural(g->routes->n), conf->workers_threads, plural((unsigned)conf->workers_threads));
 	if (reloaded)
 		metric_add(s->metrics, METRIC_RELOADS, METRIC_NO_ROUTE, 1);
 	notify_ready();

@@ -8,6 +8,7 @@
 #include "base/activity.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/plural.h"
 #include "queue/retire.h"
 #include "strandd/dump.h"
 #include "strandd/reload.h"
@@ -193,6 +194,16 @@ static unsigned batches(const struct service *s)
 	return n;
 }
 
+static void tell_stopping(struct service *s)
+{
+	unsigned n = batches(s);
+
+	if (n)
+		notify_status(&s->notify, "stopping: waiting for %u batch%s", n, n == 1 ? "" : "es");
+	else
+		notify_status(&s->notify, "stopping");
+}
+
 /* The service manager's view. */
 static void tell(struct service *s)
 {
@@ -200,7 +211,7 @@ static void tell(struct service *s)
 	char why[256];
 
 	if (s->level != STOP_NONE) {
-		notify_status(&s->notify, "stopping: %u batches run", batches(s));
+		tell_stopping(s);
 		if (s->level == STOP_DRAIN)
 			notify_extend(&s->notify, (int64_t)clock_left_ms(s->deadline) + STOP_GRACE_MS);
 	} else if (g && (s->loader.running || s->reload_asked || reload_pending(s))) {
@@ -209,8 +220,8 @@ static void tell(struct service *s)
 		   (!g && s->generations && progress_in_trouble(&s->generations->progress, why, sizeof(why)))) {
 		notify_status(&s->notify, "waiting for the server: %s", why);
 	} else if (g) {
-		notify_status(&s->notify, "serving %zu routes with %d workers", g->routes->n,
-			      g->conf->workers_threads);
+		notify_status(&s->notify, "serving %zu route%s with %d worker%s", g->routes->n, plural(g->routes->n),
+			      g->conf->workers_threads, plural((unsigned)g->conf->workers_threads));
 	} else {
 		notify_status(&s->notify, "starting");
 	}

@@ -12,8 +12,6 @@ static void member_run(void *arg)
 	struct event *news = g->progress.news;
 
 	m->fn(m->arg);
-	/* Relaxed: a number for people. */
-	atomic_store_explicit(&m->running, false, memory_order_relaxed);
 	/* acq_rel: what the thread did is seen by who sees it gone */
 	atomic_fetch_sub_explicit(&g->threads_running, 1, memory_order_acq_rel);
 	event_signal(news);
@@ -24,14 +22,12 @@ int start_member(struct generation *g, struct member *m, const char *name, threa
 {
 	int ret;
 
-	*m = (struct member){ .generation = g, .fn = fn, .arg = arg, .running = true };
+	*m = (struct member){ .generation = g, .fn = fn, .arg = arg };
 	/* relaxed: the thread that lowers it is not started yet */
 	atomic_fetch_add_explicit(&g->threads_running, 1, memory_order_relaxed);
 	ret = thread_start(&m->thread, name, member_run, m, e);
-	if (ret) {
+	if (ret)
 		atomic_fetch_sub_explicit(&g->threads_running, 1, memory_order_relaxed);
-		atomic_store_explicit(&m->running, false, memory_order_relaxed);
-	}
 	return ret;
 }
 

@@ -32,7 +32,7 @@ def run(place, *args, env=None):
 def test_check_says_one_line_when_all_is_well(place):
     done = run(place, "--check-config")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"{place}/strandd.conf: good: 1 routes of 1, 3 modules, 4 workers\n"
+    assert done.stdout == f"{place}/strandd.conf: good: 1 route of 1, 3 modules, 4 workers\n"
 
 
 def test_nothing_to_serve_is_an_error_of_the_check_too(place):
@@ -168,7 +168,7 @@ def test_a_daemon_by_environment_and_conf_d(db):
     with open(os.path.join(d.dir, "conf.d", "dm.conf"), "w", encoding="utf-8") as f:
         f.write('routes = ( { tag = "dm:evaluate_plan"; source = "AD_strands"; handler = "test.record"; } );\n')
     with d:
-        assert "serving 1 routes with 3 workers" in d.log()
+        assert "serving 1 route with 3 workers" in d.log()
         service.publish(db, "ad_strands", "AD_1", [PLAN])
         assert service.final(db, "dm", "AD_1", PLAN)["state"] == "done"
 

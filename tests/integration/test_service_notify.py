@@ -56,7 +56,7 @@ def test_ready_means_that_nothing_is_missed(db, daemon, manager):
     d = daemon(RECORD, env=manager.env)
     at = manager.wait("READY", "1")
     assert "listening on" in d.log()
-    private.wait_until(lambda: manager.status() == "serving 1 routes with 2 workers", what=manager.status)
+    private.wait_until(lambda: manager.status() == "serving 1 route with 2 workers", what=manager.status)
     service.publish(db, "ad_strands", "AD_1", [TAG])
     assert service.final(db, "dm", "AD_1", TAG)["state"] == "done"
     assert not [said for when, said in manager.said if when < at and "STOPPING" in said]
@@ -84,7 +84,7 @@ def test_reload_is_told(db, daemon, manager):
     usec = int(manager.values("MONOTONIC_USEC", since=before)[0][1])
     assert before <= usec / 1e6 <= at
     assert manager.wait("STATUS", "reloading", since=before) < manager.wait("READY", "1", since=at)
-    manager.wait("STATUS", "serving 1 routes with 3 workers", since=at)
+    manager.wait("STATUS", "serving 1 route with 3 workers", since=at)
 
 
 def test_refused_reload_is_over_too(db, daemon, manager):
@@ -94,7 +94,7 @@ def test_refused_reload_is_over_too(db, daemon, manager):
     reloading.hang_up(d, expect=reloading.REFUSED, text="nonsense\n")
     at = manager.wait("RELOADING", "1", since=before)
     manager.wait("READY", "1", since=at)
-    manager.wait("STATUS", "serving 1 routes with 2 workers", since=at)
+    manager.wait("STATUS", "serving 1 route with 2 workers", since=at)
     service.publish(db, "ad_strands", "AD_1", [TAG])
     assert service.final(db, "dm", "AD_1", TAG)["state"] == "done"
 
@@ -117,7 +117,7 @@ def test_stop_asks_for_no_more_time_than_stop_timeout_and_a_grace(db, daemon, ma
     since = time.monotonic()
     d.signal(signal.SIGTERM)
     manager.wait("STOPPING", "1")
-    manager.wait("STATUS", "stopping: 2 batches run")
+    manager.wait("STATUS", "stopping: waiting for 2 batches")
     assert d.wait() == 0
     asked = manager.values("EXTEND_TIMEOUT_USEC", since)
     assert asked
@@ -126,6 +126,18 @@ def test_stop_asks_for_no_more_time_than_stop_timeout_and_a_grace(db, daemon, ma
     always_in_time(asked, since + 3)
     assert manager.longest_silence(since, asked[-1][0]) < WATCHDOG
     assert set(service.states(db, "dm", TAG).values()) == {"done"}
+
+
+def test_stop_waits_for_what_runs(db, daemon, manager):
+    """And not for workers that have nothing to do."""
+    d = daemon(SLOW, env=manager.env, conf={"workers": {"threads": 32}})
+    service.publish(db, "ad_strands", "AD_1", [TAG], timeframe="2")
+    wait_for_sleep(db)
+    since = time.monotonic()
+    d.signal(signal.SIGTERM)
+    assert d.wait() == 0
+    told = [text for _, text in manager.values("STATUS", since)]
+    assert told[0] == "stopping: waiting for 1 batch" and set(told[1:]) <= {"stopping"}, told
 
 
 @pytest.mark.sanitize
@@ -206,7 +218,7 @@ def test_server_goes_away(db, daemon, manager, seconds):
         healthy(manager, seconds, since)
         own.start()
         back = time.monotonic()
-        manager.wait("STATUS", "serving 1 routes with 2 workers", since=back)
+        manager.wait("STATUS", "serving 1 route with 2 workers", since=back)
         service.publish(there, "ad_strands", "AD_1", [TAG])
         assert service.final(there, "dm", "AD_1", TAG)["state"] == "done"
         healthy(manager, 1, since)

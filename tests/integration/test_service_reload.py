@@ -43,7 +43,7 @@ def test_number_of_workers_and_batch(db, daemon):
     d = daemon(RECORD, conf={"workers": {"threads": 2, "batch": 100}})
     for n, (count, batch) in enumerate([(6, 1), (1, 7), (3, 100)]):
         said = reloading.hang_up(d, workers={"threads": count, "batch": batch})
-        assert f"serving 1 routes with {count} workers" in said
+        assert f"serving 1 route with {count} worker{'s' * (count > 1)} " in said
         private.wait_until(lambda: workers(d) == count, what=lambda: f"{count} workers, not {threads(d.pid)}")  # pylint: disable=cell-var-from-loop
         before = d.metrics()
         service.publish_many(db, "ad_strands", f"AD_{n}_", 40, [TAG])
@@ -79,7 +79,7 @@ def test_routes_come_and_go(db, daemon):
     still_serves(db, d, "AD_1")
     assert service.receipt(db, "ad", "DM_1", FEEDBACK[0]) is None
     said = reloading.hang_up(d, routes=reloading.routes((*FEEDBACK, "test.record")))
-    assert "serving 1 routes" in said
+    assert "serving 1 route" in said
     # what was there before the route is found by the first pass
     assert service.final(db, "ad", "DM_1", FEEDBACK[0])["state"] == "done"
     private.wait_until(lambda: reloading.generations(d) == 1)
