@@ -9,6 +9,9 @@
 #include "conf/report.h"
 #include "strandd/demand.h"
 
+/* Of lines that answer an operator's SIGHUP: each is told, however often. */
+static const struct log_fields answer = { .fold = LOG_FOLD_NEVER };
+
 /* The server frees what an abandoned transaction of ours holds after this. */
 #define IDLE_IN_TRANSACTION_MS 10000
 
@@ -84,12 +87,9 @@ static int read_again(struct loader *l)
 	struct reports reports = { 0 };
 	int ret = conf_reread(&l->conf, l->given, &reports);
 
-	for (size_t i = 0; i < reports.n; i++) {
-		if (reports.list[i].warning)
-			log_warning("%s", reports.list[i].text);
-		else
-			log_error("%s", reports.list[i].text);
-	}
+	for (size_t i = 0; i < reports.n; i++)
+		log_event(reports.list[i].warning ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR, &answer, "%s",
+			  reports.list[i].text);
 	if (ret == STRAND_ENOMEM)
 		err_set(&l->err, ret, "%s: out of memory", l->given->file);
 	else if (ret)

@@ -183,8 +183,8 @@ static void load_again(struct service *s)
 
 	if (s->n_generations >= RELOAD_MAX) {
 		if (!s->put_off_told)
-			log_warning("reload put off: %u generations are at work, until the batches of one end",
-				    s->n_generations);
+			log_event(LOG_LEVEL_WARNING, &answer, "reload put off: %u generations are at work, until the"
+				  " batches of one end", s->n_generations);
 		s->put_off_told = true;
 		return;
 	}

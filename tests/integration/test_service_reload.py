@@ -157,6 +157,16 @@ def test_bad_file_changes_nothing_and_says_why(db, daemon, changes, words):
     still_serves(db, d, "AD_2")
 
 
+def test_each_refusal_is_told_in_full(db, daemon):
+    """However often the same file is sent again: an operator waits for the answer."""
+    d = daemon(RECORD)
+    for _ in range(15):
+        said = reloading.hang_up(d, expect=reloading.REFUSED, text="nonsense\n")
+        assert "SIGHUP: reading" in said and "1 error; see the lines above" in said, said
+        assert "strandd.conf:2: syntax error" in said, said
+    still_serves(db, d, "AD_1")
+
+
 def test_missing_file_changes_nothing(db, daemon):
     d = daemon(RECORD)
     os.unlink(d.config)
