@@ -163,7 +163,7 @@ def test_nobody_forges_a_line(db, daemon):
     text = d.log()
     assert "\x1b" not in text and "\x9b" not in text and "\u202e" not in text
     for line in text.splitlines():
-        assert re.match(r"^(error|warning|info|debug) (main|worker-\d|scanner|listener|log): ", line), line
+        assert re.match(r"^(error|warning|info|debug) (main|loader|worker-\d|scanner|marker|listener|log): ", line), line
         assert not line.startswith("error main"), line
 
 
