@@ -162,8 +162,7 @@ static int good(const struct conf *conf)
 		return EXIT_USAGE;
 	}
 	buf_init(&text);
-	buf_addf(&text, "%s: good: %zu route%s of %zu, %zu module%s, %d worker%s
-", conf->file, conf->n_routes,
+	buf_addf(&text, "%s: good: %zu route%s of %zu, %zu module%s, %d worker%s\n", conf->file, conf->n_routes,
 		 plural(conf->n_routes), conf->n_routes + conf->n_left_out, conf->n_modules,
 		 plural(conf->n_modules), conf->workers_threads, plural((unsigned)conf->workers_threads));
 	code = print_text(&text);
