@@ -11,6 +11,7 @@
 #include "base/log.h"
 
 #define LOOK_MS 60000		/* is a run due by now?  another daemon may have made one, or died in it */
+#define HELD_MS 2000		/* is the run at work over?  a generation's ends when the next one serves */
 #define SHORT_MS 30000		/* for statements that only look something up */
 #define BATCH_MS 60000		/* a batch that takes longer is given up, and tried smaller */
 #define TELL_MS 30000		/* a run at work says so this often */
@@ -32,6 +33,9 @@ static const char completed_sql[] =
 /* Of the last completed run. */
 static _Atomic uint64_t last_kept;
 static _Atomic int64_t last_run_ms;
+
+/* Runs that this process has begun, of all generations. */
+static atomic_uint runs_begun;
 
 void cleaner_init(struct cleaner *c, const struct context *x)
 {
@@ -182,6 +186,8 @@ static int run(struct cleaner *c, struct err *e)
 		.statement_ms = BATCH_MS,
 		.drop_unprocessed = conf->cleanup_drop_unprocessed,
 		.search = true,
+		/* relaxed: a lone number, and one run at a time */
+		.search_first = atomic_fetch_add_explicit(&runs_begun, 1, memory_order_relaxed) % 2,
 	};
 	struct sweep s = { .conn = c->conn, .stop = &c->context->stop->drain, .config = &config,
 			   .step = on_step, .step_arg = c };
@@ -214,7 +220,7 @@ static int look(struct cleaner *c, int64_t *ret_ms, struct err *e)
 	ret = sweep_lock(c->conn, soon(), holder, sizeof(holder), e);
 	if (!ret && *holder) {
 		log_debug("another cleanup is at work: %s", holder);
-		*ret_ms = LOOK_MS;
+		*ret_ms = HELD_MS;
 		return 0;
 	}
 	if (!ret)

@@ -280,13 +280,16 @@ static int search_receipts(struct sweep *s, struct err *e)
 
 int sweep_run(struct sweep *s, struct err *e)
 {
+	const bool search = s->config->search, first = s->config->search_first;
 	int ret;
 
 	s->at = s->n_tables;
 	ret = clean_receipts(s, e);
+	if (!ret && search && first)
+		ret = search_receipts(s, e);
 	for (s->at = 0; !ret && s->at < s->n_tables; s->at++)
 		ret = clean_table(s, &s->tables[s->at], e);
-	if (!ret && s->config->search)
+	if (!ret && search && !first)
 		ret = search_receipts(s, e);
 	return ret;
 }

@@ -3,7 +3,8 @@
  * What may be deleted is decided by strandd.clean_strands and its kin in the
  * database (sql/29_cleanup.sql); here is the order of a run: receipts whose strands
  * have been gone for long enough, then each table's old strands, then a share of
- * the search for receipts whose strands somebody deleted by hand (`search`).
+ * the search for receipts whose strands somebody deleted by hand (`search`; or the
+ * last two the other way round, `search_first`).
  *
  * A struct sweep belongs to one thread.  After STRAND_ECONN, STRAND_ETIMEOUT or
  * STRAND_ESTOPPED its connection is broken, as conn.h has it; what the server still
@@ -29,6 +30,7 @@ struct sweep_config {
 	bool drop_unprocessed;
 	bool dry_run;		/* count only; takes no lock */
 	bool search;		/* for receipts whose strands somebody deleted by hand */
+	bool search_first;	/* before the strands: in turn, where no run may come to its end */
 };
 
 /* Strands of one table, so far. */

@@ -8,6 +8,7 @@ import pytest
 
 import cluster as private
 from clean_support import TAG, age_everything, cleanup, ids, old, old_many, receipts_for_all
+from reloading import hang_up
 
 ROUTES = [(TAG, "AD_strands", "test.nothing")]
 COMPLETED = "cleanup completed"
@@ -81,11 +82,12 @@ def test_a_restart_neither_repeats_a_run_nor_skips_one(db, daemon):
 
 def test_of_two_one_runs(db, daemon, wait_until):
     backlog(db)
-    both = [daemon(ROUTES, conf=cleanup(batch=100, pause="50ms")) for _ in range(2)]
+    conf = {**cleanup(batch=100, pause="100ms"), "log": {"level": "debug"}}
+    both = [daemon(ROUTES, conf=conf) for _ in range(2)]
     wait_until(lambda: any(COMPLETED in d.log() for d in both), 20)
     time.sleep(0.5)
     assert sum("cleanup of strands older than" in d.log() for d in both) == 1
-    assert sum("another cleanup is at work: pid" in d.log() for d in both) <= 1
+    assert sum("another cleanup is at work: pid" in d.log() for d in both) == 1
     assert last_run(db)[1] == 2000
 
 
@@ -95,7 +97,7 @@ def test_killed_in_the_middle_it_goes_on(db, daemon, wait_until):
     assert d.wait(20) == -signal.SIGKILL
     d.process = None
     left = len(ids(db))
-    assert left == 1500 and last_run(db) is None
+    assert 1000 < left <= 1500 and last_run(db) is None
     d.env.pop("STRANDD_FAILPOINTS")
     d.start()
     d.wait_log(COMPLETED)
@@ -132,11 +134,28 @@ def test_it_stops_within_a_batch(db, daemon, wait_until):
 def test_it_stops_within_a_pause(db, daemon):
     backlog(db)
     d = daemon(ROUTES, conf=cleanup(batch=100, pause="1h"))
-    private.wait_until(lambda: len(ids(db)) == 1900)
+    private.wait_until(lambda: len(ids(db)) < 2000)
+    left = len(ids(db))
     begun = time.monotonic()
     d.stop()
     assert time.monotonic() - begun < 5
-    assert len(ids(db)) == 1900
+    assert len(ids(db)) == left
+
+
+def test_runs_that_reloads_break_off(db, daemon, wait_until):
+    """The next generation begins its own soon, and each part of a run has its turn,
+    though none ever comes to its end."""
+    backlog(db)
+    receipts_for_all(db, "gone", 50)
+    d = daemon(ROUTES, conf=cleanup(batch=100, pause="1h"))
+    wait_until(lambda: len(ids(db)) < 2000)
+    left = len(ids(db))
+    hang_up(d)
+    wait_until(lambda: db.value("SELECT count(*) FROM strandd.gone WHERE found AND 'gone7' = ANY (ids)") == 1)
+    assert len(ids(db)) == left
+    hang_up(d)
+    wait_until(lambda: len(ids(db)) < left)
+    assert last_run(db) is None
 
 
 def test_a_right_that_is_missing_is_named(db, daemon):
