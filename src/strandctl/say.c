@@ -16,7 +16,7 @@ void ctl_warn(const char *fmt, ...)
 	fputc('\n', stderr);
 }
 
-static int say_line(FILE *out, const char *fmt, va_list ap)
+PRINTF_LIKE(2, 0) static int say_line(FILE *out, const char *fmt, va_list ap)
 {
 	vfprintf(out, fmt, ap);
 	fputc('\n', out);
