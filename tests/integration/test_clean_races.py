@@ -99,8 +99,9 @@ def test_attaching_waits_for_a_batch_and_a_batch_for_attaching(db):
     old(db, "a", tags='["tr:new"]')
     cleaner = db.connect(autocommit=False)
     clean(db, conn=cleaner)
+    db.execute("SET lock_timeout = '200ms'")
     with pytest.raises(NOT_NOW):
-        db.execute("SET lock_timeout = '200ms'; SELECT strandd.attach('tr:new', 'ad_strands', 'tr_strands', true)")
+        db.execute("SELECT strandd.attach('tr:new', 'ad_strands', 'tr_strands', true)")
     cleaner.rollback()
     attaching = db.connect(autocommit=False)
     db.execute("SELECT strandd.attach('tr:new', 'ad_strands', 'tr_strands', true)", conn=attaching)
