@@ -136,7 +136,7 @@ run_pytest()
 	(
 		cd "$source_root" || exit
 		export PYTHONDONTWRITEBYTECODE=1
-		exec "$@" "$python" -m pytest -n 2 -q -ra -p no:cacheprovider --rootdir . \
+		exec "$@" "$python" -m pytest -n "${jobs:-2}" -q -ra -p no:cacheprovider --rootdir . \
 			--basetemp "$dir/pytest" --timeout "$timeout" -m "$marks" "$tests"
 	) >"$log" 2>&1 </dev/null
 	status=$?
@@ -194,6 +194,9 @@ lane_gcc()
 
 lane_integration()
 {
+	# Most of the tests wait most of the time; under a sanitizer they do not.
+	local jobs=4
+
 	build_gcc || return
 	integration_tests gcc 'not long' 180 env
 }
