@@ -14,7 +14,7 @@ PACKAGING = private.REPO / "packaging"
 
 @pytest.fixture
 def unit():
-    found = configparser.ConfigParser(interpolation=None, comment_prefixes="#")
+    found = configparser.ConfigParser(interpolation=None, comment_prefixes="#", strict=False)
     found.optionxform = str
     found.read(PACKAGING / "strandd.service")
     return found["Service"]

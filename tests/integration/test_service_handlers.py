@@ -91,7 +91,7 @@ def test_what_a_handler_finds_in_the_guarded_run(db, daemon, seen):
 def test_defaults_of_database_and_role_do_not_reach_in(db, daemon, seen):
     service.function(db, look())
     hostile = {"default_transaction_isolation": "serializable", "default_transaction_read_only": "on",
-               "statement_timeout": "100", "lock_timeout": "1", "search_path": "pg_temp", "DateStyle": "SQL, DMY",
+               "statement_timeout": "2000", "lock_timeout": "1", "search_path": "pg_temp", "DateStyle": "SQL, DMY",
                "synchronous_commit": "off", "jit_above_cost": "0", "extra_float_digits": "-15", "TimeZone": "Asia/Tokyo",
                "idle_in_transaction_session_timeout": "100", "idle_session_timeout": "100"}
     try:

@@ -40,10 +40,12 @@ BEGIN
 	SELECT * INTO acct FROM account WHERE name = plan->>'account';
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'plan % is for an unknown account: %', strand.id,
-			coalesce(plan->>'account', 'none named');
+			coalesce(plan->>'account', 'none named')
+			USING ERRCODE = 'SRFIN';	-- another attempt would say the same
 	END IF;
 	IF plan_day IS NULL OR unit_risk IS NULL OR unit_risk <= 0 THEN
-		RAISE EXCEPTION 'plan % lacks a day or a stop distance above zero', strand.id;
+		RAISE EXCEPTION 'plan % lacks a day or a stop distance above zero', strand.id
+			USING ERRCODE = 'SRFIN';
 	END IF;
 
 	stake := acct.stake;
@@ -101,6 +103,7 @@ BEGIN
 	WHERE plan_id = e->>'plan';
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'report % is about a plan that is not in the book: %', strand.id,
-			coalesce(e->>'plan', 'none named');
+			coalesce(e->>'plan', 'none named')
+			USING ERRCODE = 'SRFIN';
 	END IF;
 END $$;
