@@ -13,7 +13,7 @@ def strands(db, rows, prefix="AD_"):
 
 
 def settled(db):
-    return db.value("SELECT count(*) FROM dm_receipts")
+    return db.value("SELECT count(*) FROM dm_receipts WHERE state NOT IN ('running', 'retry')")
 
 
 def outcome(db):

@@ -131,7 +131,7 @@ def test_the_session_of_a_reserved_worker_is_ready(db, daemon, wait_until):
     wait_until(lambda: idle(d) == without + 1)
     service.publish(db, "dm_strands", "DM_high", [EXECUTE, HIGH])
     service.final(db, "tr", "DM_high", EXECUTE)
-    assert idle(d) == without + 1
+    wait_until(lambda: idle(d) == without + 1)      # those that have ended may linger
     assert db.value("SELECT finished_at - started_at < '1s' FROM tr_receipts")
 
 
