@@ -192,14 +192,14 @@ def unsettled(db):
         SELECT (SELECT count(*) FROM ad_strands s WHERE s.tags @> '["dm:evaluate_plan"]' AND NOT EXISTS
                  (SELECT FROM dm_receipts r WHERE r.route = (SELECT route FROM dm_routes
                    WHERE source = 'ad_strands'::regclass AND tag = 'dm:evaluate_plan')
-                   AND r.strand_id = strandd.receipt_key(s.id) COLLATE "C"))
+                   AND r.strand_id = strandd.receipt_key(s.id) COLLATE "C" AND r.state NOT IN ('running', 'retry')))
              + (SELECT count(*) FROM ex_strands s WHERE s.tags @> '["dm:evaluate_plan"]' AND NOT EXISTS
                  (SELECT FROM dm_receipts r WHERE r.route = (SELECT route FROM dm_routes
-                   WHERE source = 'ex_strands'::regclass) AND r.strand_id = strandd.receipt_key(s.id) COLLATE "C"))
+                   WHERE source = 'ex_strands'::regclass) AND r.strand_id = strandd.receipt_key(s.id) COLLATE "C" AND r.state NOT IN ('running', 'retry')))
              + (SELECT count(*) FROM dm_strands s WHERE s.tags @> '["alpha:decision_feedback"]' AND NOT EXISTS
                  (SELECT FROM ad_receipts r WHERE r.route = (SELECT route FROM ad_routes
                    WHERE source = 'dm_strands'::regclass AND tag = 'alpha:decision_feedback')
-                   AND r.strand_id = strandd.receipt_key(s.id) COLLATE "C"))""")
+                   AND r.strand_id = strandd.receipt_key(s.id) COLLATE "C" AND r.state NOT IN ('running', 'retry')))""")
 
 
 # Each row is a fault: a strand without its final receipt, a receipt without its
