@@ -103,11 +103,23 @@ static int reads_files(const char *text, size_t len)
 	return memmem(text, len, "password_file", 13) != NULL;
 }
 
+/* strndup may not read bytes that no NUL ends, says AddressSanitizer. */
+static char *text_of(const uint8_t *data, size_t len)
+{
+	char *text = malloc(len + 1);
+
+	if (!text)
+		return NULL;
+	memcpy(text, data, len);
+	text[len] = '\0';
+	return text;
+}
+
 int fuzz_conf(const uint8_t *data, size_t size)
 {
 	const uint8_t *nul = memchr(data, '\0', size);
 	size_t len = nul ? (size_t)(nul - data) : size, n = 0;
-	char *rest = nul ? strndup((const char *)nul + 1, size - len - 1) : NULL, *left = rest;
+	char *rest = nul ? text_of(nul + 1, size - len - 1) : NULL, *left = rest;
 	const char *sets[SETS_MAX + 1] = { 0 };
 	struct conf_request request = { .sets = sets };
 	struct reports reports = REPORTS_INIT;

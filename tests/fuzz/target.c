@@ -2,13 +2,6 @@
 #include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-const char *__lsan_default_suppressions(void);
-
-/* libconfig 1.5 leaks what it has of a string where a syntax error ends it. */
-const char *__lsan_default_suppressions(void)
-{
-	return "leak:libconfig.so\n";
-}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
