@@ -39,15 +39,15 @@ class _Packages:
     def closure(self, relations):
         """Names of the essential packages, of those that satisfy the relations, and
         of all that these need."""
-        found, todo = set(), list(self.essential) + list(relations)
-        while todo:
-            relation = todo.pop()
+        found, waiting = set(), list(self.essential) + list(relations)
+        while waiting:
+            relation = waiting.pop()
             name = next((n for n in _names(relation) if n in self.needs), None) or \
                 next((self.provider[n] for n in _names(relation) if n in self.provider), None)
             assert name, f"nothing installed here satisfies {relation}"
             if name not in found:
                 found.add(name)
-                todo += self.needs[name]
+                waiting += self.needs[name]
         return sorted(found)
 
     def info(self, name):
