@@ -8,6 +8,8 @@ import policy_support as p
 import service
 
 QUICK = {"initial": "1ms", "cap": "1ms"}
+# The jitter is full: with a bound of seconds one of twenty would be due at once.
+LONG = {"initial": "24h", "cap": "24h"}
 
 
 def test_attempts_are_counted_and_told(db, daemon, wait_until):
@@ -76,11 +78,12 @@ def test_backoff_is_between_nothing_and_its_bound(db, daemon, wait_until):
 
 
 def test_a_retry_survives_a_kill(db, daemon, wait_until):
-    d = p.serve(db, daemon, attempts=2, backoff={"initial": "3s", "cap": "3s"})
+    d = p.serve(db, daemon, attempts=2, backoff=LONG)
     for n in range(20):
         p.publish(db, f"AD_{n}", "until", "2")
     wait_until(lambda: list(service.states(db, "dm", p.PLAN).values()) == ["retry"] * 20)
     d.kill()
+    db.execute("UPDATE dm_receipts SET due_at = clock_timestamp() + interval '1s' * random() * 3")
     d.start()
     wait_until(lambda: set(service.states(db, "dm", p.PLAN).values()) == {"done"}, 15)
     assert db.value("SELECT min(attempt) = 2 AND max(attempt) = 2 FROM dm_receipts")
@@ -88,10 +91,11 @@ def test_a_retry_survives_a_kill(db, daemon, wait_until):
 
 
 def test_another_instance_takes_the_retry(db, daemon, wait_until):
-    first = p.serve(db, daemon, attempts=2, backoff={"initial": "2s", "cap": "2s"})
+    first = p.serve(db, daemon, attempts=2, backoff=LONG)
     p.publish(db, "AD_1", "until", "2")
     number = p.in_state(db, "AD_1", "retry", wait_until)["instance"]
     first.kill()
+    db.execute("UPDATE dm_receipts SET due_at = clock_timestamp()")
     daemon([p.route(attempts=2)], {"scan": {"interval": "500ms"}})
     assert p.in_state(db, "AD_1", "done", wait_until)["instance"] != number
 
