@@ -10,13 +10,11 @@ suspension), in turn, on a fresh database each, on a private server with fsync o
 """
 
 import argparse
-import os
-import pathlib
 import statistics
-import sys
 
-HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "tests" / "integration"))
+import built
+import cluster as private
+import service
 
 HANDLER = """BEGIN
     IF strand.kind = 'bad' THEN RAISE EXCEPTION 'a bad strand'; END IF;
@@ -26,7 +24,7 @@ TAG = "dm:evaluate_plan"
 CASES = (("none", 0), ("one in 100", 1), ("all", 100))
 
 
-def seconds(cluster, private, service, bad, strands, workers):
+def seconds(cluster, bad, strands, workers):
     """From the first strand's start to the last one's end."""
     db = cluster.database()
     try:
@@ -43,22 +41,18 @@ def seconds(cluster, private, service, bad, strands, workers):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", default=os.environ.get("STRANDD_BUILD"), help="build directory with strandd")
+    built.add_option(parser)
     parser.add_argument("--strands", type=int, default=20000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    if not args.build:
-        parser.error("--build, or STRANDD_BUILD, must name the build directory")
-    os.environ["STRANDD_BUILD"] = str(pathlib.Path(args.build).resolve())
-    import cluster as private
-    import service
+    built.check(parser, args, "strandd")
 
     taken = {name: [] for name, _ in CASES}
     with private.Cluster(fsync=True) as cluster:
         for number in range(args.rounds):
             for name, bad in CASES:
-                taken[name].append(seconds(cluster, private, service, bad, args.strands, args.workers))
+                taken[name].append(seconds(cluster, bad, args.strands, args.workers))
                 print(f"round {number + 1}, bad: {name:10}  {taken[name][-1]:7.2f} s", flush=True)
     batches = args.strands / 100
     none = statistics.median(taken["none"])

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 
+import built
 from stall import Producers, plain_specification, private
 
 # Inserted before any index is there, in the order of their age.
@@ -78,7 +79,9 @@ def main():
     parser.add_argument("--pause", type=int, default=100, metavar="MS")
     parser.add_argument("--quiet", type=float, default=60, metavar="SECONDS", help="length of the comparisons")
     parser.add_argument("--no-fsync", action="store_true")
+    built.add_option(parser)
     options = parser.parse_args()
+    built.check(parser, options, "strandctl")
     settings = {"shared_buffers": "1GB", "max_wal_size": "8GB"}
     with private.Cluster(settings=settings, fsync=not options.no_fsync) as server:
         db = server.database(installed=False)

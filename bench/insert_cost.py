@@ -20,14 +20,12 @@ are, each with a tag of its own (original_strand).
 """
 
 import argparse
-import pathlib
 import statistics
 import sys
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "integration"))
-
-import cluster as private  # noqa: E402
+import built  # noqa: F401
+import cluster as private
 from sql_support import plain_specification  # noqa: E402
 
 BULK = ("INSERT INTO dm_strands (id, symbol, dm_decision, tags) SELECT 'B{0}_' || i, 'BTC', jsonb_build_object('note', repeat(md5(i::text), 12)),"

@@ -16,12 +16,12 @@ max_wal_size=8GB, fsync on.  Producer and listener are one program (produce.c).
 """
 
 import argparse
-import os
 import signal
 import statistics
 import subprocess
 import time
 
+import built
 import throughput
 from throughput import private, say, table
 
@@ -131,7 +131,7 @@ class Bench(throughput.Bench):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", help="build directory with strandd and bench/produce (default: STRANDD_BUILD)")
+    built.add_option(parser)
     parser.add_argument("--strands", type=int, default=200000, help="strands in the backlog (200000)")
     parser.add_argument("--workers", type=throughput.numbers, default=[4], help="worker threads, a list (4)")
     parser.add_argument("--reserved", type=throughput.numbers, default=[1], help="of them for high ones, a list (1)")
@@ -142,13 +142,7 @@ def main():
     parser.add_argument("--plan-bytes", type=int, default=500, help="size of a trading plan (500)")
     options = parser.parse_args()
     options.growth = False
-    if options.build:
-        os.environ["STRANDD_BUILD"] = options.build
-    if private.build_dir() is None:
-        parser.error("say --build, or set STRANDD_BUILD")
-    for program in ("strandd", "bench/produce"):
-        if not (private.build_dir() / program).exists():
-            parser.error(f"{private.build_dir() / program} is not there: make all bench")
+    built.check(parser, options, "strandd", "bench/produce")
     with private.Cluster(settings={"shared_buffers": "1GB", "max_wal_size": "8GB"}, fsync=True) as server:
         return Bench(server, options).priority()
 

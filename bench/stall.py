@@ -3,15 +3,13 @@ after the other, each in a transaction of its own, and note how long it took."""
 
 import multiprocessing
 import os
-import pathlib
-import sys
 import time
 
 import psycopg2
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "integration"))
-import cluster as private  # noqa: E402, F401
-from sql_support import plain_specification  # noqa: E402, F401
+import built  # noqa: F401
+import cluster as private  # noqa: F401
+from sql_support import plain_specification  # noqa: F401
 
 
 def produce(dsn, rate, stop, pipe):

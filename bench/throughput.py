@@ -21,7 +21,6 @@ all processors: a run with more than a few percent there tells little.
 
 import argparse
 import os
-import pathlib
 import resource
 import signal
 import statistics
@@ -29,9 +28,8 @@ import subprocess
 import sys
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "integration"))
-
-import cluster as private  # noqa: E402
+import built
+import cluster as private
 
 ROUTE = {"tag": "dm:evaluate_plan", "source": "AD_strands", "handler": "bench.evaluate_plan"}
 
@@ -395,7 +393,7 @@ def numbers(text):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", help="build directory with strandd and bench/floor (default: STRANDD_BUILD)")
+    built.add_option(parser)
     parser.add_argument("--strands", type=int, help="strands in the backlog (200000; with --growth 1000000)")
     parser.add_argument("--workers", type=numbers, default=[2, 4], help="worker threads, a list (2,4)")
     parser.add_argument("--batch", type=int, default=100, help="strands a transaction (100)")
@@ -407,13 +405,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=20, help="of --latency (20)")
     options = parser.parse_args()
     options.strands = options.strands or (1000000 if options.growth else 200000)
-    if options.build:
-        os.environ["STRANDD_BUILD"] = options.build
-    if private.build_dir() is None:
-        parser.error("say --build, or set STRANDD_BUILD")
-    for program in ("strandd", "bench/floor", "bench/produce"):
-        if not (private.build_dir() / program).exists():
-            parser.error(f"{private.build_dir() / program} is not there: make all bench")
+    built.check(parser, options, "strandd", "bench/floor", "bench/produce")
     with private.Cluster(settings={"shared_buffers": "1GB", "max_wal_size": "8GB"}, fsync=True) as server:
         bench = Bench(server, options)
         if options.growth:
