@@ -19,7 +19,10 @@ struct delivery {
 	bool alone;		/* a connection was lost while it was handled: no batch mates, behind a lease */
 	/* Its worker's own: */
 	unsigned tries;		/* how often it was put off */
-	unsigned races;		/* how often by a fault of its own handler that costs no attempt */
+	/* What costs no attempt at first, each kind with a budget of its own: how often */
+	unsigned races;		/* ... its handler lost a race, lacked a resource or the like */
+	unsigned suspicions;	/* ... an error of its handler may have been the route's */
+	unsigned losses;	/* ... its session was lost behind a lease */
 	unsigned successes;	/* of its route, when it was last suspected */
 	unsigned leased;	/* the attempt that its `running` receipt charged; 0: none */
 	char lost[6];		/* a connection was lost while it was handled behind that lease: the

@@ -97,7 +97,7 @@ static void suspect_all(struct batch *b, int ret, const struct err *e)
 	for (size_t i = 0; i < b->n; i++) {
 		struct delivery *d = b->items[i];
 
-		if (d->leased && (ret == STRAND_ETIMEOUT || ++d->races >= FREE_LOSSES))
+		if (d->leased && (ret == STRAND_ETIMEOUT || ++d->losses >= FREE_LOSSES))
 			snprintf(d->lost, sizeof(d->lost), "%s", ret == STRAND_ETIMEOUT ? "57014"
 				 : *e->sqlstate ? e->sqlstate : "08006");
 		d->alone = true;

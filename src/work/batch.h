@@ -74,6 +74,9 @@ int batch_give_back(struct batch *b, struct session *s, struct err *e) MUST_CHEC
 /* Writes the failed attempt of item `i` into its receipt: ITEM_RETRY or ITEM_FAILED.
  * Within the transaction that has the strand. */
 int batch_charge(struct batch *b, struct session *s, size_t i, const struct err *why, struct err *e) MUST_CHECK;
+/* Its receipt, as the open transaction has it, is `failed`: that is told, and counts
+ * towards the route's suspension. */
+void batch_note_final(struct batch *b, size_t i, int attempt, const struct err *why);
 /* COMMIT by itself. */
 int batch_commit(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
 /* Frees what the batch holds but its items. */

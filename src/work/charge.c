@@ -6,34 +6,56 @@
 #include <string.h>
 
 #include "base/activity.h"
-#include "base/clock.h"
 #include "base/log.h"
 #include "strand/suspension.h"
 
-static void note(struct batch *b, size_t i, const PGresult *res, const struct err *why)
+/* One more of the route: is it suspended for so many in a row? */
+static void note_failure(struct batch *b, const struct err *why)
 {
-	const struct conf_route *conf = b->route->conf;
-	int attempt = atoi(PQgetvalue(res, 0, 1));
-	bool retry = !PQgetisnull(res, 0, 2);
-	int64_t due_ms = retry ? strtoll(PQgetvalue(res, 0, 2), NULL, 10) : INT64_MAX;
-	const struct log_fields fields = { .route = conf->tag, .source = conf->source, .strand = b->items[i]->id,
-					   .attempt = attempt, .sqlstate = why->sqlstate };
+	unsigned enough = (unsigned)b->route->conf->suspend_after;
 
-	b->states[i] = retry ? ITEM_RETRY : ITEM_FAILED;
+	if (!enough || suspension_failure(b->context->suspensions, b->route->index) < enough)
+		return;
+	b->broken = true;
+	err_set(&b->broken_by, why->code, "%u failures in a row, the last: %s", enough, why->text);
+	memcpy(b->broken_by.sqlstate, why->sqlstate, sizeof(b->broken_by.sqlstate));
+}
+
+static struct log_fields fields_of(const struct batch *b, size_t i, int attempt, const struct err *why)
+{
+	return (struct log_fields){ .route = b->route->conf->tag, .source = b->route->conf->source,
+				    .strand = b->items[i]->id, .attempt = attempt, .sqlstate = why->sqlstate };
+}
+
+void batch_note_final(struct batch *b, size_t i, int attempt, const struct err *why)
+{
+	const struct log_fields fields = fields_of(b, i, attempt, why);
+
+	b->states[i] = ITEM_FAILED;
+	log_event(LOG_LEVEL_ERROR, &fields, "strand failed for good: %s", why->text);
+	note_failure(b, why);
+}
+
+static void note_retry(struct batch *b, size_t i, int attempt, int64_t due_ms, const struct err *why)
+{
+	const struct log_fields fields = fields_of(b, i, attempt, why);
+
+	b->states[i] = ITEM_RETRY;
 	if (due_ms < b->due_ms)
 		b->due_ms = due_ms;
-	if (retry)
-		log_event(LOG_LEVEL_WARNING, &fields, "strand failed: %s; attempt %d of %d follows in %lld ms",
-			  why->text, attempt + 1, conf->attempts, (long long)due_ms);
+	log_event(LOG_LEVEL_WARNING, &fields, "strand failed: %s; attempt %d of %d follows in %lld ms",
+		  why->text, attempt + 1, b->route->conf->attempts, (long long)due_ms);
+	note_failure(b, why);
+}
+
+static void note(struct batch *b, size_t i, const PGresult *res, const struct err *why)
+{
+	int attempt = atoi(PQgetvalue(res, 0, 1));
+
+	if (PQgetisnull(res, 0, 2))
+		batch_note_final(b, i, attempt, why);
 	else
-		log_event(LOG_LEVEL_ERROR, &fields, "strand failed for good: %s", why->text);
-	if (conf->suspend_after &&
-	    suspension_failure(b->context->suspensions, b->route->index) >= (unsigned)conf->suspend_after)
-		b->broken = true;
-	if (b->broken) {
-		err_set(&b->broken_by, why->code, "%d failures in a row, the last: %s", conf->suspend_after, why->text);
-		memcpy(b->broken_by.sqlstate, why->sqlstate, sizeof(b->broken_by.sqlstate));
-	}
+		note_retry(b, i, attempt, strtoll(PQgetvalue(res, 0, 2), NULL, 10), why);
 }
 
 int batch_charge(struct batch *b, struct session *s, size_t i, const struct err *why, struct err *e)

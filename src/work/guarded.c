@@ -18,6 +18,9 @@
 /* So often a strand may lose a race, lack a resource or the like at no cost. */
 #define FREE_RACES 8
 
+/* So often it may be suspected alone before the route is taken to be broken. */
+#define FREE_SUSPICIONS 8
+
 /* The handler before may have changed the settings.  Deferred constraints are
  * checked here, where their strand is known, and not only by the COMMIT of all.
  * The check is rolled back: it would leave the constraints immediate for the
@@ -116,10 +119,10 @@ static int suspect(struct batch *b, struct session *s, size_t i, const struct er
 	struct delivery *d = b->items[i];
 	unsigned successes = suspension_successes(b->context->suspensions, b->route->index);
 
-	if (d->races && d->successes != successes && !b->probe)
+	if (d->suspicions && d->successes != successes && !b->probe)
 		return batch_charge(b, s, i, why, e);
 	d->successes = successes;
-	d->races++;
+	d->suspicions++;
 	if (!b->suspects)
 		b->suspects = calloc(b->n, sizeof(*b->suspects));
 	if (!b->suspects)
@@ -197,7 +200,7 @@ static void judge_suspects(struct batch *b)
 		if (!b->suspects[i].code)
 			continue;
 		n++;
-		if (b->items[i]->races >= FREE_RACES)
+		if (b->items[i]->suspicions >= FREE_SUSPICIONS)
 			b->broken = true;
 	}
 	if (n > 1)

@@ -7,25 +7,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/failpoint.h"
-#include "base/log.h"
-#include "strand/suspension.h"
 
 static void note(struct batch *b, const PGresult *res)
 {
-	const struct conf_route *conf = b->route->conf;
+	static const struct err left_behind = { .code = STRAND_ECONN, .sqlstate = "57P01",
+		.text = "its last attempt was left behind, and nothing of it stands" };
 	int attempt = atoi(PQgetvalue(res, 0, 1));
 
-	if (strcmp(PQgetvalue(res, 0, 0), "running") == 0) {
+	if (strcmp(PQgetvalue(res, 0, 0), "running") == 0)
 		b->leased = (unsigned)attempt;
-		return;
-	}
-	b->states[0] = ITEM_FAILED;
-	log_event(LOG_LEVEL_ERROR, &(const struct log_fields){ .route = conf->tag, .source = conf->source,
-		  .strand = b->items[0]->id, .attempt = attempt },
-		  "strand failed for good: its last attempt was left behind, and nothing of it stands");
-	(void)suspension_failure(b->context->suspensions, b->route->index);
+	else
+		batch_note_final(b, 0, attempt, &left_behind);
 }
 
 static int lease(struct batch *b, struct session *s, struct err *e)

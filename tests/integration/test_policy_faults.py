@@ -153,6 +153,35 @@ def test_a_last_attempt_left_behind_is_a_failure(db, daemon, wait_until):
     assert service.calls(db) == {}
 
 
+TURNS = """BEGIN
+    CASE test.turn(strand->>'id')
+    {}
+    ELSE RETURN;
+    END CASE;
+END"""
+RACE = "RAISE EXCEPTION 'lost' USING ERRCODE = '40001';"
+KILL = "PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(1);"
+
+
+@pytest.mark.parametrize("first, then, times", [(RACE, KILL, 3), (RACE, "PERFORM * FROM missing_table;", 2)], ids=["sessions", "class 42"])
+def test_one_kind_of_fault_takes_nothing_of_anothers_budget(db, daemon, wait_until, first, then, times):
+    """A strand loses some races; then it loses a session twice behind a lease, or has
+    an error that may be the route's.  None of that is charged."""
+    db.execute("CREATE SEQUENCE test.turns; GRANT USAGE ON SEQUENCE test.turns TO strandd_service;"
+               "CREATE FUNCTION test.turn(id text) RETURNS bigint LANGUAGE sql AS"
+               " $$ SELECT CASE id WHEN 'AD_1' THEN nextval('test.turns') ELSE 0 END $$")
+    races = 5   # in three rounds, the last two of them with guards
+    service.function(db, TURNS.format("".join(f"WHEN {n} THEN {first if n <= races else then}\n" for n in range(1, races + times + 1))),
+                     name="test.turns")
+    d = daemon([p.route("test.turns", attempts=1)])
+    p.publish(db, "AD_0")
+    p.in_state(db, "AD_0", "done", wait_until)
+    p.publish(db, "AD_1")
+    settled = service.final(db, "dm", "AD_1", p.PLAN, LONG)
+    assert (settled["state"], settled["attempt"]) == ("done", 1), (settled, d.log())
+    assert db.value("SELECT last_value FROM test.turns") == races + times + 1
+
+
 @pytest.mark.parametrize("point", ["lease.committed", "settle.before", "batch.judged"])
 def test_a_connection_lost_around_a_lease(db, daemon, wait_until, point):
     service.function(db, p.HANDLER, name="test.policy")

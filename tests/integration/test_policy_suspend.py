@@ -150,6 +150,18 @@ def test_a_backend_killer_of_all_strands_suspends(db, daemon, wait_until):
     assert list(service.states(db, "dm", p.PLAN).values()).count("failed") <= 3
 
 
+def test_attempts_that_were_left_behind_suspend(db, daemon, wait_until):
+    """Last attempts of a process that died in them: failures in a row like any other."""
+    db.execute("INSERT INTO ad_strands (id, tags, kind) SELECT 'AD_' || n, %s, 'good' FROM generate_series(1, 5) n", (f'["{p.PLAN}"]',))
+    db.execute("INSERT INTO dm_receipts (route, strand_id, state, attempt, due_at, instance, started_at)"
+               " SELECT o.route, s.id, 'running', 2, clock_timestamp(), 0, clock_timestamp() FROM dm_routes o, ad_strands s WHERE o.tag = %s", (p.PLAN,))
+    d = p.serve(db, daemon, {"workers": {"threads": 1}}, attempts=2, suspend_after=3)
+    wait_suspended(db, wait_until)
+    assert suspended(db)[1:] == ("3 failures in a row, the last: its last attempt was left behind, and nothing of it stands", "57P01")
+    assert sorted(service.states(db, "dm", p.PLAN).values()) == ["failed"] * 3 + ["running"] * 2
+    assert d.log().count("strand failed for good: its last attempt was left behind") == 3 and service.calls(db) == {}
+
+
 def test_a_strand_of_class_42_on_a_quiet_route_suspends_nothing(db, daemon, wait_until):
     """Others go through between its tries: it is charged."""
     d = p.serve(db, daemon, attempts=2, backoff={"initial": "1ms", "cap": "1ms"})
