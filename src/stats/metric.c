@@ -71,7 +71,10 @@ struct block {
 
 struct slot {
 	char *tag, *source;
+	_Atomic uint64_t asked;		/* a bit a metric: see metric_first */
 };
+
+_Static_assert(METRIC_COUNT <= 64, "a bit of `asked` for each metric");
 
 struct metrics {
 	uint64_t serial;	/* never used twice, unlike an address */
@@ -82,7 +85,7 @@ struct metrics {
 	struct block *shared;	/* last of `blocks`, with a chunk for every slot: of
 				 * threads that got no memory */
 	_Atomic unsigned n_slots;
-	struct slot slots[METRIC_SLOTS_MAX];	/* constant below n_slots */
+	struct slot slots[METRIC_SLOTS_MAX];	/* names are constant below n_slots */
 };
 
 static _Atomic uint64_t last_serial;
@@ -199,16 +202,17 @@ static unsigned slots_of(const struct metrics *m)
 static int add_slot(struct metrics *m, const char *tag, const char *source)
 {
 	unsigned n = slots_of(m);
-	struct slot s = { strdup(tag), strdup(source) };
+	struct slot *s = &m->slots[n];
 
-	if (s.tag && s.source && (chunk_of(m->shared, n) || add_chunk(m->shared, n))) {
-		m->slots[n] = s;
+	s->tag = strdup(tag);
+	s->source = strdup(source);
+	if (s->tag && s->source && (chunk_of(m->shared, n) || add_chunk(m->shared, n))) {
 		/* Release: see slots_of. */
 		atomic_store_explicit(&m->n_slots, n + 1, memory_order_release);
 		return 0;
 	}
-	free(s.tag);
-	free(s.source);
+	free(s->tag);
+	free(s->source);
 	return STRAND_ENOMEM;
 }
 
@@ -315,6 +319,16 @@ uint64_t metric_sum(const struct metrics *m, enum metric which, unsigned slot)
 			sum += atomic_load_explicit(&c->cells[slot % CHUNK_SLOTS][which], memory_order_relaxed);
 	}
 	return sum;
+}
+
+bool metric_first(struct metrics *m, enum metric which, unsigned slot)
+{
+	const uint64_t bit = UINT64_C(1) << which;
+
+	if (!m)
+		return true;
+	/* Relaxed: one of those who ask is the first, which is all there is to it. */
+	return !(atomic_fetch_or_explicit(&m->slots[slot_of(m, which, slot)].asked, bit, memory_order_relaxed) & bit);
 }
 
 static bool name_is_good(const char *name)

@@ -76,6 +76,10 @@ int metric_slot(struct metrics *m, const char *tag, const char *source, unsigned
 void metric_add(struct metrics *m, enum metric which, unsigned slot, uint64_t n);
 uint64_t metric_sum(const struct metrics *m, enum metric which, unsigned slot);	/* any thread */
 
+/* For what is told once and counted ever after: true to the first who asks in the life
+ * of the struct, and without one to everybody.  Any thread. */
+bool metric_first(struct metrics *m, enum metric which, unsigned slot);
+
 /* Adds a gauge, by route (labelled) or of the whole service; before threads
  * start.  `name` is without the prefix: "queue_depth" is exposed as
  * strandd_queue_depth.  `name` and `help` are borrowed.  STRAND_EINVAL: a name

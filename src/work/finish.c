@@ -63,12 +63,12 @@ static void count_all(const struct batch *b, const uint64_t n[ITEM_STATES], bool
 	count(x, METRIC_ODD_TIMEOUTS, route, b->committed ? b->odd_timeouts : 0);
 }
 
-/* Once a route, in the life of the process: before they are counted. */
+/* Once a route, in the life of the process. */
 static void tell_odd_timeout(const struct batch *b)
 {
 	const struct conf_route *conf = b->route->conf;
 
-	if (!b->odd_timeouts || metric_sum(b->context->metrics, METRIC_ODD_TIMEOUTS, b->route->metric))
+	if (!b->odd_timeouts || !metric_first(b->context->metrics, METRIC_ODD_TIMEOUTS, b->route->metric))
 		return;
 	log_event(LOG_LEVEL_WARNING, &(const struct log_fields){ .route = conf->tag, .source = conf->source,
 		  .strand = b->items[b->odd_item]->id, .fold = LOG_FOLD_NEVER },

@@ -184,6 +184,54 @@ static double value_of(void *arg, unsigned route)
 	return *(double *)arg;
 }
 
+struct asker {
+	struct metrics *m;
+	pthread_barrier_t *barrier;
+	unsigned first;
+};
+
+static void *ask_first(void *arg)
+{
+	struct asker *a = arg;
+
+	for (unsigned i = 0; i < METRIC_COUNT; i++) {
+		pthread_barrier_wait(a->barrier);
+		a->first += metric_first(a->m, (enum metric)i, 0);
+	}
+	return NULL;
+}
+
+/* However many ask at once, of each metric and slot one is told that it is the first. */
+START_TEST(one_is_the_first)
+{
+	struct metrics *m = new_metrics();
+	struct asker askers[N_THREADS];
+	pthread_t threads[N_THREADS];
+	pthread_barrier_t barrier;
+	unsigned first = 0;
+
+	pthread_barrier_init(&barrier, NULL, N_THREADS);
+	for (int i = 0; i < N_THREADS; i++) {
+		askers[i] = (struct asker){ .m = m, .barrier = &barrier };
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, ask_first, &askers[i]), 0);
+	}
+	for (int i = 0; i < N_THREADS; i++) {
+		pthread_join(threads[i], NULL);
+		first += askers[i].first;
+	}
+	pthread_barrier_destroy(&barrier);
+	ck_assert_uint_eq(first, METRIC_COUNT);
+	ck_assert(!metric_first(m, METRIC_ODD_TIMEOUTS, 0));
+	ck_assert(metric_first(m, METRIC_ODD_TIMEOUTS, 1));
+	ck_assert(!metric_first(m, METRIC_ODD_TIMEOUTS, 1));
+	/* of the whole service: whatever the slot */
+	ck_assert(!metric_first(m, METRIC_RELOADS, 1));
+	ck_assert(metric_first(NULL, METRIC_ODD_TIMEOUTS, 0));
+	ck_assert(metric_first(NULL, METRIC_ODD_TIMEOUTS, 0));
+	metrics_free(m);
+}
+END_TEST
+
 START_TEST(sample_lines)
 {
 	struct metrics *m = new_metrics();
@@ -421,6 +469,7 @@ int main(void)
 	tcase_add_test(tc, a_new_struct_starts_at_zero);
 	tcase_add_test(tc, two_structs_in_turn);
 	tcase_add_test(tc, threads_add_and_nothing_is_lost);
+	tcase_add_test(tc, one_is_the_first);
 	tcase_add_test(tc, sample_lines);
 	tcase_add_test(tc, labels_and_help_are_escaped);
 	tcase_add_test(tc, gauge_values);
