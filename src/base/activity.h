@@ -1,6 +1,6 @@
 /* What each thread is doing, for people who ask (SIGUSR1).
  *
- * A thread says so before it waits: a few relaxed stores into a place of its own, no
+ * A thread says so before it waits: a few atomic stores into a place of its own, no
  * system call.  Who lists reads them without stopping anybody.  Threads that have not
  * begun (a library's) say nothing.
  */

@@ -1,6 +1,6 @@
 /* Signs of life: does every thread still renew its waits?
  *
- * Every wait of ours is bounded and cut into slices of at most beat_slice_ms();
+ * Every wait of ours is bounded and cut into slices (beat_left_ms, beat_set_slice_ms);
  * after each the waiting thread says beat_now(), one relaxed store.  So a thread is
  * heard of every second or two however long it waits: for a silent server, for a
  * handler of ten minutes, for work through an idle night.  One that is not heard of

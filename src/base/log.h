@@ -56,8 +56,8 @@ void log_set_level(enum log_level level);
 /* Default LOG_FORMAT_AUTO.  Any thread. */
 void log_set_format(enum log_format format);
 
-/* This daemon's number in the receipts, from now on a field of each line; 0: none
- * (yet).  Any thread. */
+/* The number in the receipts of the configuration that serves, from now on a field of
+ * each line; 0: none (yet).  Any thread. */
 void log_set_instance(int64_t instance);
 
 /* "error", "warning", "info", "debug" to level; STRAND_EINVAL for other text. */

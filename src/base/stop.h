@@ -1,6 +1,7 @@
-/* How the process is told to stop, in two steps.
- * One `struct stop` lives in main() and outlives every thread.  The signal
- * thread raises it; every wait of every thread watches its event.
+/* How threads are told to stop, in two steps.
+ *
+ * One `struct stop` a generation (strandd/generation.h), which outlives its threads.
+ * The main thread raises it; every wait of theirs watches its events.
  */
 #ifndef STRANDD_BASE_STOP_H
 #define STRANDD_BASE_STOP_H

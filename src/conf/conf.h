@@ -98,8 +98,9 @@ struct conf_request {
 };
 
 /* Reads the configuration.  Everything that is wrong or odd is reported, with its
- * place and the remedy, in the order in which files, environment and sets count.  STRAND_ENOENT (there is no such file), STRAND_EINVAL (an
- * error was reported), STRAND_ENOMEM. */
+ * place and the remedy, in the order in which files, environment and sets count.
+ * STRAND_ENOENT (there is no such file), STRAND_EINVAL (an error was reported),
+ * STRAND_ENOMEM. */
 int conf_read(struct conf **ret_conf, const struct conf_request *request,
 	      struct reports *reports) MUST_CHECK;
 

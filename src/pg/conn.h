@@ -33,10 +33,9 @@ struct conn;
 
 /* Connects, to the first primary of several hosts, and pins the session (isolation,
  * search_path, jit, plans, formats, time zone, timeouts, synchronous_commit,
- * keepalives).  `stop_fd` (-1: none) is
- * watched by every wait of this connection.  The error text names host,
- * database and user, never the password.  STRAND_ECONN, STRAND_ETIMEOUT,
- * STRAND_ESTOPPED, STRAND_ENOMEM. */
+ * keepalives).  `stop_fd` (-1: none) is watched by every wait of this connection.  The
+ * error text names host, database and user, never the password.  STRAND_ECONN,
+ * STRAND_ETIMEOUT, STRAND_ESTOPPED, STRAND_ENOMEM. */
 int conn_open(struct conn **ret_conn, const struct conn_target *t, int64_t deadline,
 	      int stop_fd, struct err *e) MUST_CHECK;
 void conn_close(struct conn *c);		/* takes NULL */

@@ -7,9 +7,10 @@
  *
  * Who may call: queue_offer, queue_nudge, queue_close and queue_open any thread;
  * queue_take, queue_take_closed, queue_finish, queue_forget and queue_return worker
- * threads, a delivery only by the worker that took it; the epochs and queue_has_room the scanner; queue_new and queue_free the
- * main thread, with no other thread inside.  Every caller is a registered liburcu
- * reader, the main thread too, and not inside a read-side section.
+ * threads, a delivery only by the worker that took it; the epochs and queue_has_room
+ * the scanner; queue_new and queue_free the main thread, with no other thread inside.
+ * Every caller is a registered liburcu reader, the main thread too, and not inside a
+ * read-side section.
  * No call blocks except queue_wait, which takes a deadline; when more than 4 MiB of
  * finished deliveries wait for their grace period, queue_finish waits with them,
  * some milliseconds, so that memory is bounded.

@@ -43,7 +43,7 @@ struct scan_urgent {
 	int64_t look_at;	/* clock_now() based */
 };
 
-/* What the scanner knows of one route; its own thread's, but for `marked`. */
+/* What the scanner knows of one route; its own thread's, but for the atomics. */
 struct scan_route {
 	_Atomic bool marked;	/* hints were dropped: a pass is wanted now */
 	bool full;		/* the next pass starts at the recorded position */
@@ -63,7 +63,7 @@ struct scan_route {
 	bool prepared;		/* its statements, on the present connection */
 	_Atomic int64_t due_at;	/* clock_now() based: the next retry is due; INT64_MAX: none known */
 	_Atomic bool news;	/* a worker has written a retry since the last look at all that is due */
-	int64_t look_at;	/* the same: a look at the route's row, and at all that is due */
+	int64_t look_at;	/* clock_now() based: the next look at the route's row, and at all that is due */
 	int64_t looked_at;	/* when the last one was */
 	char due_from[64];	/* the database's time up to which what is due has been offered */
 };

@@ -10,7 +10,7 @@ int resolve_schema(struct conn *c, struct err *e) MUST_CHECK;
 int resolve_route(struct route *r, struct conn *c, struct err *e) MUST_CHECK;
 /* Is this the database that the route was attached in? */
 int resolve_system(const struct route *r, struct conn *c, int64_t deadline, struct err *e) MUST_CHECK;
-/* A number for this process that no other bears, now or later. */
+/* A number that no other route table bears, of any process, now or later. */
 int resolve_instance(int64_t *ret_instance, struct conn *c, struct err *e) MUST_CHECK;
 
 #endif

@@ -1,8 +1,8 @@
 /* Routes: tag + source table + receiving module + handler, resolved against
  * the database.
  *
- * Built before the threads that serve it start, then only read, but for the
- * atomics; a reload builds another one.  All strings are owned by the table.
+ * Built before the threads that serve it start, then only read; a reload builds
+ * another one.  All strings are owned by the table.
  */
 #ifndef STRANDD_STRAND_ROUTE_H
 #define STRANDD_STRAND_ROUTE_H
@@ -40,7 +40,7 @@ struct route {
 struct route_table {
 	size_t n;
 	struct route *routes;
-	int64_t instance;	/* this daemon's number in the receipts, never used again */
+	int64_t instance;	/* the table's number in the receipts, never used again: each reload takes another */
 };
 
 /* Looks every configured route up.  STRAND_EINVAL: a table, function or

@@ -1,7 +1,7 @@
 /* A generation: one configuration and everything that serves it.
  *
- * Route table, queue, scanner, workers, listener; what lives as long as the process
- * (signals, metrics, stats, log) is in service.h.  A reload starts a new generation
+ * Route table, queue, scanner, marker, cleaner, workers, listener; what lives as long as
+ * the process (signals, metrics, stats, log) is in service.h.  A reload starts a new generation
  * beside the old one and then tells the old one to drain, as two instances would
  * hand over: what the old one has in memory only, the new one's scan finds, and
  * receipts and advisory locks settle each strand once.

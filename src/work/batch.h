@@ -49,9 +49,10 @@ struct batch {
 	enum fault why_fault;
 };
 
-/* Claims, handles and settles in two round trips.  0: committed; each item's
- * state says what became of it.  Else nothing is committed (or, after a lost
- * connection, the items are in doubt), and b->fault says whose fault it was. */
+/* Claims, handles and settles in two round trips; of a serial route with one a strand.
+ * 0: committed; each item's state says what became of it.  Else nothing is committed
+ * (or, after a lost connection, the items are in doubt), and b->fault says whose fault
+ * it was. */
 int batch_run(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
 
 /* The same with a savepoint around each strand, so that a bad one costs only

@@ -19,8 +19,8 @@ struct statements {
 	 * a handler could have overwritten, and of the planner's pins. */
 	char *settings;
 	/* $1 text[] ids.  Answers (n, shape): the positions, from 1, that are ours
-	 * until the transaction ends, and the receiver's shape now; none of a serial route while another batch of it
-	 * runs.  Waits for nobody, writes nothing. */
+	 * until the transaction ends, and the receiver's shape now; none of a serial
+	 * route while another batch of it runs.  Waits for nobody, writes nothing. */
 	char *claim;
 	/* $1 text[] ids that are ours, $2 instance, $3 the leased attempt or 0.  Calls
 	 * the handler strand by strand, writes replies and receipts, `done` or `expired`
