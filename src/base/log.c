@@ -17,11 +17,12 @@
 #include "base/log_render.h"
 #include "base/log_writer.h"
 
-static const char *const formats[] = {
+const char *const log_format_names[] = {
 	[LOG_FORMAT_AUTO] = "auto",
 	[LOG_FORMAT_TEXT] = "text",
 	[LOG_FORMAT_JOURNAL] = "journal",
 	[LOG_FORMAT_JSON] = "json",
+	NULL
 };
 
 /* Relaxed everywhere: settings on their own, nothing is published with them. */
@@ -62,8 +63,8 @@ void log_set_instance(int64_t instance)
 
 int log_format_parse(const char *text, enum log_format *ret_format)
 {
-	for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++) {
-		if (strcmp(text, formats[i]) == 0) {
+	for (unsigned i = 0; log_format_names[i]; i++) {
+		if (strcmp(text, log_format_names[i]) == 0) {
 			*ret_format = (enum log_format)i;
 			return 0;
 		}

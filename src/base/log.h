@@ -60,8 +60,8 @@ void log_set_format(enum log_format format);
  * each line; 0: none (yet).  Any thread. */
 void log_set_instance(int64_t instance);
 
-/* "error", "warning", "info", "debug" to level; STRAND_EINVAL for other text. */
-int log_level_parse(const char *text, enum log_level *ret_level) MUST_CHECK;
+/* What the values of the two enums are called, in their order; end with NULL. */
+extern const char *const log_level_names[], *const log_format_names[];
 
 /* "auto", "text", "journal", "json" to format; STRAND_EINVAL for other text. */
 int log_format_parse(const char *text, enum log_format *ret_format) MUST_CHECK;

@@ -6,35 +6,24 @@
 #include "base/thread.h"
 #include "base/utf8.h"
 
-static const struct {
-	const char *name;
-	int priority;
-} levels[] = {
-	[LOG_LEVEL_ERROR] = { "error", 3 },
-	[LOG_LEVEL_WARNING] = { "warning", 4 },
-	[LOG_LEVEL_INFO] = { "info", 6 },
-	[LOG_LEVEL_DEBUG] = { "debug", 7 },
+const char *const log_level_names[] = {
+	[LOG_LEVEL_ERROR] = "error",
+	[LOG_LEVEL_WARNING] = "warning",
+	[LOG_LEVEL_INFO] = "info",
+	[LOG_LEVEL_DEBUG] = "debug",
+	NULL
 };
-
-const char *log_level_name(enum log_level level)
-{
-	return levels[level].name;
-}
 
 int log_level_priority(enum log_level level)
 {
-	return levels[level].priority;
-}
+	static const int priorities[] = {
+		[LOG_LEVEL_ERROR] = 3,
+		[LOG_LEVEL_WARNING] = 4,
+		[LOG_LEVEL_INFO] = 6,
+		[LOG_LEVEL_DEBUG] = 7,
+	};
 
-int log_level_parse(const char *text, enum log_level *ret_level)
-{
-	for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++) {
-		if (strcmp(text, levels[i].name) == 0) {
-			*ret_level = (enum log_level)i;
-			return 0;
-		}
-	}
-	return STRAND_EINVAL;
+	return priorities[level];
 }
 
 /* Bytes that `text` will take, its NUL too; 0 when there is none. */

@@ -38,8 +38,6 @@ struct log_record {
 struct log_record *log_record_new(enum log_level level, const struct log_fields *fields,
 				  const char *message) MUST_CHECK;
 
-/* For text forms and the journal. */
-const char *log_level_name(enum log_level level);
 int log_level_priority(enum log_level level);	/* the number that syslog(3) gives it */
 
 #endif

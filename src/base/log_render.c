@@ -94,7 +94,7 @@ void log_render_text(struct buf *out, const struct log_record *r, bool prefix)
 {
 	if (prefix)
 		buf_addf(out, "<%d>", log_level_priority(r->level));
-	buf_addf(out, "%s ", log_level_name(r->level));
+	buf_addf(out, "%s ", log_level_names[r->level]);
 	log_escape(out, r->thread, false, sizeof(r->thread));
 	buf_adds(out, ": ");
 	log_escape(out, r->message, false, MESSAGE_LIMIT);
@@ -143,7 +143,7 @@ void log_render_json(struct buf *out, const struct log_record *r)
 	struct json_object *o = json_object_new_object();
 	const char *text;
 
-	if (!o || !put_time(o, &r->at) || !put_text(o, "level", log_level_name(r->level)) ||
+	if (!o || !put_time(o, &r->at) || !put_text(o, "level", log_level_names[r->level]) ||
 	    !put_text(o, "thread", r->thread) ||
 	    !put(o, "message", json_object_new_string(r->message)) || !put_text(o, "route", r->route) ||
 	    !put_text(o, "source", r->source) || !put_text(o, "strand", r->strand) ||

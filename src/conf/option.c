@@ -146,11 +146,5 @@ const struct option_table route_options = { route_fields,
 
 const char *const *option_choices(enum option_type type)
 {
-	static const char *const levels[] = { [LOG_LEVEL_ERROR] = "error", [LOG_LEVEL_WARNING] = "warning",
-					      [LOG_LEVEL_INFO] = "info", [LOG_LEVEL_DEBUG] = "debug", NULL };
-	static const char *const formats[] = { [LOG_FORMAT_AUTO] = "auto", [LOG_FORMAT_TEXT] = "text",
-					       [LOG_FORMAT_JOURNAL] = "journal",
-					       [LOG_FORMAT_JSON] = "json", NULL };
-
-	return type == OPTION_LEVEL ? levels : type == OPTION_FORMAT ? formats : NULL;
+	return type == OPTION_LEVEL ? log_level_names : type == OPTION_FORMAT ? log_format_names : NULL;
 }
