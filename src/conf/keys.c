@@ -7,7 +7,7 @@
 #include "base/nearest.h"
 #include "conf/setting.h"
 
-enum { PATH_SIZE = 256, NAMES_MAX = 64, NAME_SIZE = 64 };
+enum { PATH_SIZE = 256, NAMES_MAX = OPTIONS_MAX + 2, NAME_SIZE = 64 };	/* 2: modules, routes */
 
 /* What is known in one group: the names that may stand there. */
 struct known {

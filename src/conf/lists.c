@@ -40,6 +40,8 @@ static void *grow(struct reading *r, const config_setting_t *list, const struct 
 	return grown;
 }
 
+_Static_assert(LIST_OPTIONS_MAX <= 8 * sizeof(unsigned), "a bit a row");
+
 /* Reads one group of a list by its table; a bit for each row that is given. */
 static unsigned read_element(struct reading *r, const config_setting_t *s, const struct kind *kind,
 			     void *base)

@@ -14,6 +14,7 @@
 #define NAME_MAX_BYTES 255
 /* 63 bytes of an identifier, less ":high" of the high channel. */
 #define CHANNEL_MAX_BYTES 58
+#define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
 #define AT(member) .offset = offsetof(struct conf, member), .reloadable = true
 #define AT_START(member) .offset = offsetof(struct conf, member)
@@ -102,7 +103,8 @@ static const struct option options[] = {
 	{ "stop_timeout", OPTION_DURATION, .min = 0, .max = HOUR_MS, .fallback = "20s", AT(stop_timeout_ms),
 	  .help = "When told to stop, give what runs this long to finish." },
 };
-const struct option_table conf_options = { options, sizeof(options) / sizeof(options[0]) };
+const struct option_table conf_options = { options, LENGTH(options) };
+_Static_assert(LENGTH(options) <= OPTIONS_MAX, "readers have room for each row");
 
 static const struct option module_fields[] = {
 	{ "name", STRING(CHANNEL_MAX_BYTES), IN_MODULE(name), .required = true,
@@ -110,8 +112,8 @@ static const struct option module_fields[] = {
 	{ "table", STRING(NAME_MAX_BYTES), IN_MODULE(table), .required = true,
 	  .help = "Table that the module owns, as SQL would name it." },
 };
-const struct option_table module_options = { module_fields,
-					     sizeof(module_fields) / sizeof(module_fields[0]) };
+const struct option_table module_options = { module_fields, LENGTH(module_fields) };
+_Static_assert(LENGTH(module_fields) <= LIST_OPTIONS_MAX, "a bit a row");
 
 static const struct option route_fields[] = {
 	{ "tag", STRING(NAME_MAX_BYTES), IN_ROUTE(tag), .required = true,
@@ -141,8 +143,8 @@ static const struct option route_fields[] = {
 	{ "suspend_after", OPTION_INT, "failures", 0, 1000000, "20", IN_ROUTE(suspend_after),
 	  .help = "Failures in a row, without a success, that suspend the route; 0 never does." },
 };
-const struct option_table route_options = { route_fields,
-					    sizeof(route_fields) / sizeof(route_fields[0]) };
+const struct option_table route_options = { route_fields, LENGTH(route_fields) };
+_Static_assert(LENGTH(route_fields) <= LIST_OPTIONS_MAX, "a bit a row");
 
 const char *const *option_choices(enum option_type type)
 {

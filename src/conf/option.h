@@ -45,6 +45,10 @@ struct option_table {
 	size_t n;
 };
 
+/* Most rows of a table, for readers with room for so many; of a list's table, whose
+ * rows are a bit each in conf_route's `given`, fewer. */
+enum { OPTIONS_MAX = 64, LIST_OPTIONS_MAX = 32 };
+
 extern const struct option_table conf_options;	/* of struct conf */
 extern const struct option_table module_options;	/* of struct conf_module */
 extern const struct option_table route_options;	/* of struct conf_route */

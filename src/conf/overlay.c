@@ -10,8 +10,6 @@
 #include "conf/secret.h"
 #include "conf/value.h"
 
-enum { OPTIONS_MAX = 64 };
-
 /* Sets a value and remembers where it came from. */
 static void set(struct reading *r, const struct option *o, const struct place *place, const char *text)
 {
