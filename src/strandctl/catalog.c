@@ -182,7 +182,7 @@ static int not_found(struct ctl *ctl, const char *name, struct err *e)
 			name, db, near);
 	else
 		err_set(e, STRAND_EINVAL, "there is no table \"%s\" in database \"%s\" (search_path %s)",
-			name, db, ctl->target.search_path ? ctl->target.search_path : "public");
+			name, db, ctl->target.search_path);
 	PQclear(res);
 	return STRAND_EINVAL;
 }

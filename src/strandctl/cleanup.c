@@ -74,12 +74,11 @@ static struct sweep_config config_of(const struct args *args)
 	const struct conf *conf = args->ctl->conf;
 
 	return (struct sweep_config){
-		.retention_days = args->retention_days ? args->retention_days
-			: conf ? conf->cleanup_retention_days : 7,
-		.fence_hours = conf ? conf->cleanup_interval_hours : 24,
-		.batch = conf ? conf->cleanup_batch : 1000,
-		.pause_ms = conf ? conf->cleanup_pause_ms : 100,
-		.drop_unprocessed = args->drop_unprocessed || (conf && conf->cleanup_drop_unprocessed),
+		.retention_days = args->retention_days ? args->retention_days : conf->cleanup_retention_days,
+		.fence_hours = conf->cleanup_interval_hours,
+		.batch = conf->cleanup_batch,
+		.pause_ms = conf->cleanup_pause_ms,
+		.drop_unprocessed = args->drop_unprocessed || conf->cleanup_drop_unprocessed,
 		.dry_run = args->dry_run,
 	};
 }

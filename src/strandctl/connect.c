@@ -9,7 +9,6 @@
 
 #include "base/clock.h"
 
-#define CONNECT_TIMEOUT_MS 5000
 /* A COMMIT's answer is worth waiting for even after SIGINT. */
 #define COMMIT_TIMEOUT_MS 30000
 
@@ -88,12 +87,12 @@ static void set_target(struct ctl *ctl, int64_t lock_timeout_ms)
 
 	*t = (struct conn_target){
 		.application_name = "strandctl",
-		.connect_timeout_ms = conf ? conf->db_connect_timeout_ms : CONNECT_TIMEOUT_MS,
-		.search_path = conf ? conf->db_search_path : NULL,
+		.connect_timeout_ms = conf->db_connect_timeout_ms,
+		.search_path = conf->db_search_path,
 		.lock_timeout_ms = lock_timeout_ms,
 		.dbname = ctl->dbname,
 	};
-	if (!conf || (ctl->dbname && is_conninfo(ctl->dbname)))
+	if (ctl->dbname && is_conninfo(ctl->dbname))
 		return;
 	t->host = conf->db_host;
 	t->port = conf->db_port;
@@ -110,7 +109,7 @@ static int load_conf(struct ctl *ctl, struct err *e)
 
 	if (!ctl->config_given && access(ctl->config, R_OK) < 0) {
 		if (ctl->dbname)
-			return 0;
+			return conf_default(&ctl->conf) ? err_set(e, STRAND_ENOMEM, "out of memory") : 0;
 		return err_set(e, STRAND_EINVAL, "%s: %s; say --config FILE or --dbname CONNINFO",
 			       ctl->config, strerror(errno));
 	}

@@ -31,7 +31,7 @@ struct ctl {
 	const char *wants;		/* the role that the command wants, for people */
 	bool json;
 	int64_t lock_wait_ms;		/* patience with locks of other sessions */
-	struct conf *conf;		/* NULL: no file, --dbname says all */
+	struct conf *conf;		/* NULL until ctl_connect; the defaults where --dbname does for a file */
 	struct conn_target target;	/* borrows from conf and dbname */
 	struct conn *conn;		/* NULL until ctl_connect */
 	struct event interrupted;	/* raised by SIGINT, SIGTERM */

@@ -101,7 +101,7 @@ static int preflight(struct ctl *ctl, const struct args *args, struct err *e)
 	if (!has_schema)
 		return err_set(e, STRAND_EINVAL, "the search_path %s names no schema that is there: CREATE SCHEMA,"
 			       " or name another in the configuration; nothing was changed",
-			       ctl->target.search_path ? ctl->target.search_path : "public");
+			       ctl->target.search_path);
 	if (!has_role)
 		return err_set(e, STRAND_EINVAL, "--grant %s: there is no such role: CREATE ROLE first; nothing"
 			       " was changed", args->grant);
