@@ -4,10 +4,8 @@
 #include <string.h>
 
 #include "base/nearest.h"
+#include "conf/channel.h"
 #include "conf/option.h"
-
-/* 63 bytes of a PostgreSQL identifier, less ":high" of the high channel. */
-enum { CHANNEL_MAX_BYTES = 58 };
 
 /* Do two names mean one table, as SQL folds case outside quotes? */
 static bool same_name(const char *a, const char *b)
@@ -127,15 +125,6 @@ static bool check_tag(const struct conf *c, const struct place *place, const cha
 	return false;
 }
 
-static bool same_channel(const char *a, const char *b)
-{
-	for (; *a && *b; a++, b++) {
-		if ((*a == ':' ? '_' : *a) != (*b == ':' ? '_' : *b))
-			return false;
-	}
-	return *a == *b;
-}
-
 static void check_twice(const struct conf *c, const struct conf_route *route, struct reports *reports)
 {
 	const struct place place = { route->file, route->line };
@@ -143,7 +132,7 @@ static void check_twice(const struct conf *c, const struct conf_route *route, st
 
 	quote(quoted, route->tag);
 	for (const struct conf_route *other = c->routes; other < route; other++) {
-		if (!other->tag || !other->source || !same_channel(other->tag, route->tag))
+		if (!other->tag || !other->source || !channel_is_shared(other->tag, route->tag))
 			continue;
 		place_text(where, &(struct place){ other->file, other->line });
 		if (strcmp(other->tag, route->tag) != 0)

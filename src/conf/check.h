@@ -11,9 +11,6 @@
  * been complained of. */
 void check_conf(const struct conf *c, struct reports *reports);
 
-/* Moves the routes that `channels` does not name to `left_out`.  STRAND_ENOMEM. */
-int check_select(struct conf *c, struct reports *reports) MUST_CHECK;
-
 /* The place of a row of conf_options by its path. */
 const struct place *check_place(const struct conf *c, const char *path);
 

@@ -18,6 +18,7 @@
 #include "conf/overlay.h"
 #include "conf/reading.h"
 #include "conf/secret.h"
+#include "conf/select.h"
 #include "conf/setting.h"
 #include "conf/source.h"
 #include "conf/value.h"
@@ -224,7 +225,7 @@ static int read_all(struct reading *r, const struct conf_request *request)
 		c->n_channels++;
 	check_conf(c, r->reports);
 	secret_read(r, request->client);
-	if (r->reports->n_errors == 0 && check_select(c, r->reports) < 0)
+	if (r->reports->n_errors == 0 && select_routes(c, r->reports) < 0)
 		return STRAND_ENOMEM;
 	return 0;
 }

@@ -6,31 +6,7 @@
 
 #include "conf/lists.h"
 #include "conf/option.h"
-#include "conf/reading.h"
 #include "conf/value.h"
-
-const char *reading_keep_name(struct reading *r, const char *name)
-{
-	struct conf *c = r->conf;
-	char **names = realloc(c->names, (c->n_names + 2) * sizeof(*names));
-
-	if (names) {
-		c->names = names;
-		names[c->n_names] = strdup(name);
-		names[c->n_names + 1] = NULL;
-		if (names[c->n_names])
-			return names[c->n_names++];
-	}
-	r->reports->no_memory = true;
-	return NULL;
-}
-
-static void strings_free(char **strings)
-{
-	for (char **s = strings; s && *s; s++)
-		free(*s);
-	free(strings);
-}
 
 void conf_free(struct conf *c)
 {

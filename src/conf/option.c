@@ -1,5 +1,6 @@
 #include "conf/option.h"
 
+#include "conf/channel.h"
 #include "conf/conf.h"
 
 #define SECOND_MS INT64_C(1000)
@@ -12,10 +13,8 @@
 #define SOCKET_PATH_MAX 107
 /* PostgreSQL's identifiers hold 63 bytes; quotes and a schema may stand around. */
 #define NAME_MAX_BYTES 255
-/* 63 bytes of an identifier, less ":high" of the high channel. */
-#define CHANNEL_MAX_BYTES 58
-#define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
+#define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 #define AT(member) .offset = offsetof(struct conf, member), .reloadable = true
 #define AT_START(member) .offset = offsetof(struct conf, member)
 #define IN_MODULE(member) .offset = offsetof(struct conf_module, member), .reloadable = true

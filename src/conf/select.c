@@ -1,39 +1,19 @@
-/* notifications.channels: which routes this instance serves. */
-#include "conf/check.h"
+#include "conf/select.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/nearest.h"
-
-static bool is_channel_of(const char *channel, const char *tag)
-{
-	size_t len = strlen(tag);
-
-	if (strlen(channel) != len)
-		return false;
-	for (size_t i = 0; i < len; i++) {
-		if (channel[i] != (tag[i] == ':' ? '_' : tag[i]))
-			return false;
-	}
-	return true;
-}
+#include "conf/channel.h"
+#include "conf/check.h"
+#include "conf/value.h"
 
 static bool selected(const struct conf *c, const struct conf_route *route)
 {
 	for (size_t i = 0; i < c->n_channels; i++) {
-		if (is_channel_of(c->channels[i], route->tag))
+		if (channel_is_of(c->channels[i], route->tag))
 			return true;
 	}
 	return false;
-}
-
-/* Frees the names that channels_of made. */
-static void free_names(char **names, size_t n)
-{
-	for (size_t i = 0; names && i < n; i++)
-		free(names[i]);
-	free(names);
 }
 
 /* The channel of each route. */
@@ -42,16 +22,11 @@ static char **channels_of(const struct conf *c)
 	char **names = calloc(c->n_routes + 1, sizeof(*names));
 
 	for (size_t i = 0; names && i < c->n_routes; i++) {
-		char *colon;
-
-		names[i] = strdup(c->routes[i].tag);
+		names[i] = channel_of(c->routes[i].tag);
 		if (!names[i]) {
-			free_names(names, c->n_routes);
+			strings_free(names);
 			return NULL;
 		}
-		colon = strchr(names[i], ':');
-		if (colon)
-			*colon = '_';
 	}
 	return names;
 }
@@ -67,7 +42,7 @@ static void warn_of_unknown(const struct conf *c, const struct place *place, cha
 		bool known = false;
 
 		for (size_t k = 0; k < c->n_routes; k++)
-			known |= is_channel_of(c->channels[i], c->routes[k].tag);
+			known |= channel_is_of(c->channels[i], c->routes[k].tag);
 		if (known)
 			continue;
 		near = nearest(c->channels[i], (const char *const *)names, c->n_routes);
@@ -77,7 +52,7 @@ static void warn_of_unknown(const struct conf *c, const struct place *place, cha
 	}
 }
 
-int check_select(struct conf *c, struct reports *reports)
+int select_routes(struct conf *c, struct reports *reports)
 {
 	const struct place *place = check_place(c, "module_communication.notifications.channels");
 	size_t kept = 0;
@@ -88,11 +63,11 @@ int check_select(struct conf *c, struct reports *reports)
 	names = channels_of(c);
 	c->left_out = calloc(c->n_routes, sizeof(*c->left_out));
 	if (!names || !c->left_out) {
-		free_names(names, c->n_routes);
+		strings_free(names);
 		return STRAND_ENOMEM;
 	}
 	warn_of_unknown(c, place, names, reports);
-	free_names(names, c->n_routes);
+	strings_free(names);
 	for (size_t i = 0; i < c->n_routes; i++) {
 		if (selected(c, &c->routes[i]))
 			c->routes[kept++] = c->routes[i];

@@ -43,7 +43,7 @@ int values_default(const struct option_table *table, void *base)
 	return 0;
 }
 
-static void strings_free(char **strings)
+void strings_free(char **strings)
 {
 	for (char **s = strings; s && *s; s++)
 		free(*s);

@@ -15,6 +15,9 @@ int values_default(const struct option_table *table, void *base) MUST_CHECK;
 /* Frees what the fields hold, which are then empty. */
 void values_release(const struct option_table *table, void *base);
 
+/* Frees an array that ends with NULL, and the strings in it; takes NULL. */
+void strings_free(char **strings);
+
 /* Puts a value into `base`, as it stands in an environment variable or argument:
  * strings without quotes, several strings with commas between.  STRAND_EINVAL with
  * the fault in e->text, which starts with the option's path; the value is not

@@ -6,17 +6,8 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "conf/channel.h"
 #include "strand/resolve.h"
-
-static char *channel_of(const char *tag)
-{
-	char *channel = strdup(tag);
-
-	for (char *p = channel; p && *p; p++)
-		if (*p == ':')
-			*p = '_';
-	return channel;
-}
 
 static void set_timeout(struct route *r)
 {
