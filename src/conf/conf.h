@@ -22,20 +22,21 @@ struct conf_module {
 	int line;
 };
 
-/* One route as configured. */
+/* One route as configured; a field for each row of route_options, where defaults and
+ * bounds are. */
 struct conf_route {
 	char *tag;		/* "dm:evaluate_plan"; the part before ':' names the receiving module */
 	char *source;		/* source table */
 	char *handler;		/* SQL function, as SQL would name it: "trading.evaluate_plan" */
 	bool serial;		/* one batch at a time over all workers and instances */
-	int attempts;		/* until a failing strand is failed for good, default 5 */
-	int64_t backoff_initial_ms;	/* default 1000 */
-	double backoff_factor;		/* 1 to 10, default 2 */
-	int64_t backoff_cap_ms;		/* not below the initial one; default 300000 */
-	int64_t timeout_ms;	/* expiry where no tag says another; 0 = none, the default */
-	int max_workers;	/* 0 = no bound, the default */
-	int batch;		/* strands a batch; 0 = workers_batch, the default */
-	int suspend_after;	/* failures in a row; 0 = never; default 20 */
+	int attempts;		/* until a failing strand is failed for good */
+	int64_t backoff_initial_ms;
+	double backoff_factor;
+	int64_t backoff_cap_ms;		/* not below the initial one */
+	int64_t timeout_ms;	/* expiry where no tag says another; 0 = none */
+	int max_workers;	/* 0 = no bound */
+	int batch;		/* strands a batch; 0 = workers_batch */
+	int suspend_after;	/* failures in a row; 0 = never */
 	const char *file;	/* where it stands, for messages */
 	int line;
 	unsigned given;		/* one bit for each row of route_options that the file says */
@@ -45,38 +46,38 @@ struct option;
 struct place;
 struct reports;
 
+/* A field for each row of conf_options, where defaults and bounds are. */
 struct conf {
 	char *file;		/* path it came from, for messages */
 	/* module_communication.database; NULL = libpq's own default */
 	char *db_host, *db_port, *db_name, *db_user, *db_password, *db_service, *db_password_file;
-	char *db_search_path;		/* default "public" */
-	int64_t db_connect_timeout_ms;	/* default 5000 */
-	int64_t db_lock_timeout_ms;	/* default 2000 */
-	int64_t db_idle_timeout_ms;	/* close a worker's connection idle this long; default 300000 */
-	int64_t db_max_lifetime_ms;	/* renew a connection this old; default 3600000 */
-	bool notifications_enabled;	/* default true; false = by scanning alone */
+	char *db_search_path;
+	int64_t db_connect_timeout_ms, db_lock_timeout_ms;
+	int64_t db_idle_timeout_ms;	/* of a worker's connection */
+	int64_t db_max_lifetime_ms;
+	bool notifications_enabled;	/* false: by scanning alone */
 	char **channels;		/* serve these alone; ends with NULL; NULL = all */
 	size_t n_channels;
-	bool cleanup_enabled;		/* default false */
-	int cleanup_retention_days;	/* default 7 */
-	int cleanup_interval_hours;	/* default 24 */
-	int cleanup_batch;		/* rows a transaction, default 1000 */
-	int64_t cleanup_pause_ms;	/* between batches, default 100 */
-	bool cleanup_drop_unprocessed;	/* default false */
-	int workers_threads;		/* 1..64, default 4 */
-	int workers_batch;		/* strands a batch, 1..1000, default 100 */
-	int64_t workers_max_batch_bytes;	/* default 16 MiB */
-	int workers_reserved_for_high;	/* workers, default 0 */
-	int workers_normal_share_every;	/* batches, default 10 */
-	int64_t handler_timeout_ms;	/* bound on one batch's statement, default 30000 */
-	int queue_limit;		/* deliveries of each priority queued or running, default 20000 */
-	int64_t queue_bytes;		/* their ids in bytes, default 8 MiB */
-	int64_t scan_interval_ms;	/* default 5000 */
-	int scan_page;			/* rows a page, default 1000 */
-	int64_t stop_timeout_ms;	/* finish what runs within this, default 20000 */
+	bool cleanup_enabled;
+	int cleanup_retention_days;
+	int cleanup_interval_hours;
+	int cleanup_batch;		/* rows a transaction */
+	int64_t cleanup_pause_ms;	/* between batches */
+	bool cleanup_drop_unprocessed;
+	int workers_threads;
+	int workers_batch;		/* strands a batch */
+	int64_t workers_max_batch_bytes;
+	int workers_reserved_for_high;	/* workers */
+	int workers_normal_share_every;	/* batches */
+	int64_t handler_timeout_ms;	/* bound on one batch's statement */
+	int queue_limit;		/* deliveries of each priority queued or running */
+	int64_t queue_bytes;		/* their ids in bytes */
+	int64_t scan_interval_ms;
+	int scan_page;			/* rows a page */
+	int64_t stop_timeout_ms;	/* finish what runs within this */
 	char *stats_socket;		/* NULL = none */
-	enum log_level log_level;	/* default info */
-	enum log_format log_format;	/* default auto */
+	enum log_level log_level;
+	enum log_format log_format;
 	struct conf_module *modules;
 	size_t n_modules;
 	struct conf_route *routes;
