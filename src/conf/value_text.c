@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "conf/unit.h"
+#include "conf/value_number.h"
 
 static bool strings_text(char *const *strings, struct buf *out)
 {
@@ -23,6 +24,27 @@ const char *value_decimal(double value, char out[DECIMAL_SIZE])
 	do
 		snprintf(out, DECIMAL_SIZE, "%.*f", digits, value);
 	while (digits++ < 17 && (strtod(out, NULL) < value || strtod(out, NULL) > value));
+	return out;
+}
+
+const char *value_wanted(const struct option *o, char out[WANTED_SIZE])
+{
+	const char *const *name = option_choices(o->type);
+	size_t len = 0;
+
+	for (; name && *name && len < WANTED_SIZE; name++)
+		len += (size_t)snprintf(out + len, WANTED_SIZE - len, "%s\"%s\"", len ? ", " : "one of ", *name);
+	if (len)
+		return out;
+	snprintf(out, WANTED_SIZE, "%s", o->type == OPTION_INT || o->type == OPTION_PORT ? "a whole number"
+		 : o->type == OPTION_BOOL ? "true or false"
+		 : o->type == OPTION_STRINGS ? "an array of strings in [ ]"
+		 : o->type == OPTION_STRING || o->type == OPTION_DATABASE ? "a string in double quotes" : "");
+	if (o->type == OPTION_DECIMAL)
+		snprintf(out, WANTED_SIZE, "a number such as %s", o->fallback);
+	if (o->type == OPTION_DURATION || o->type == OPTION_SIZE)
+		snprintf(out, WANTED_SIZE, "a number and its unit such as \"%s\"%s",
+			 value_has_none(o) ? "30s" : o->fallback, value_has_none(o) ? ", or \"none\"" : "");
 	return out;
 }
 
@@ -47,7 +69,7 @@ bool value_text(const struct option *o, const void *base, struct buf *out)
 		buf_adds(out, value_decimal(*(const double *)place, text));
 		break;
 	case OPTION_DURATION:
-		buf_adds(out, !*(const int64_t *)place && !strcmp(o->fallback, "none") ? "none"
+		buf_adds(out, !*(const int64_t *)place && value_has_none(o) ? "none"
 			 : duration_format(*(const int64_t *)place, text));
 		break;
 	case OPTION_SIZE:
