@@ -1,7 +1,6 @@
 #include "clean/cleaner.h"
 
 #include <inttypes.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,16 +29,9 @@ static const char completed_sql[] =
 	"  finished_at = excluded.finished_at, deleted = excluded.deleted, kept = excluded.kept,"
 	"  receipts = excluded.receipts";
 
-/* Of the last completed run. */
-static _Atomic uint64_t last_kept;
-static _Atomic int64_t last_run_ms;
-
-/* Runs that this process has begun, of all generations. */
-static atomic_uint runs_begun;
-
-void cleaner_init(struct cleaner *c, const struct context *x)
+void cleaner_init(struct cleaner *c, const struct context *x, struct cleaner_past *past)
 {
-	*c = (struct cleaner){ .context = x, .batch = x->conf->cleanup_batch };
+	*c = (struct cleaner){ .context = x, .past = past, .batch = x->conf->cleanup_batch };
 }
 
 void cleaner_release(struct cleaner *c)
@@ -50,18 +42,20 @@ void cleaner_release(struct cleaner *c)
 
 double cleaner_kept(void *arg, unsigned route)
 {
-	(void)arg;
+	const struct cleaner_past *past = arg;
+
 	(void)route;
 	/* relaxed: a lone number */
-	return (double)atomic_load_explicit(&last_kept, memory_order_relaxed);
+	return (double)atomic_load_explicit(&past->kept, memory_order_relaxed);
 }
 
 double cleaner_last_run_seconds(void *arg, unsigned route)
 {
-	(void)arg;
+	const struct cleaner_past *past = arg;
+
 	(void)route;
 	/* relaxed: a lone number */
-	return (double)atomic_load_explicit(&last_run_ms, memory_order_relaxed) / 1000;
+	return (double)atomic_load_explicit(&past->run_ms, memory_order_relaxed) / 1000;
 }
 
 static int64_t soon(void)
@@ -106,13 +100,13 @@ static void on_step(const struct sweep *s, void *arg)
 {
 	struct cleaner *c = arg;
 	struct sweep_counts sum = sweep_total(s);
-	bool told = clock_now() - c->told_at < TELL_MS * NSEC_PER_MSEC;
+	bool told_lately = clock_now() - c->told_at < TELL_MS * NSEC_PER_MSEC;
 
 	count(c->context, METRIC_CLEANUP_DELETED, METRIC_NO_ROUTE, sum.deleted - c->counted_deleted);
 	count(c->context, METRIC_CLEANUP_RECEIPTS, METRIC_NO_ROUTE, s->receipts - c->counted_receipts);
 	c->counted_deleted = sum.deleted;
 	c->counted_receipts = s->receipts;
-	if (told)
+	if (told_lately)
 		return;
 	c->told_at = clock_now();
 	log_info("cleanup at %s: %" PRIu64 " strands and %" PRIu64 " receipts deleted so far",
@@ -166,8 +160,8 @@ static int record(struct cleaner *c, const struct sweep *s, struct err *e)
 	if (ret)
 		return ret;
 	/* relaxed: lone numbers */
-	atomic_store_explicit(&last_kept, sum.kept, memory_order_relaxed);
-	atomic_store_explicit(&last_run_ms, ms, memory_order_relaxed);
+	atomic_store_explicit(&c->past->kept, sum.kept, memory_order_relaxed);
+	atomic_store_explicit(&c->past->run_ms, ms, memory_order_relaxed);
 	count(c->context, METRIC_CLEANUP_RUNS, METRIC_NO_ROUTE, 1);
 	tell_tables(c, s);
 	log_info("cleanup completed in %.1f s: %" PRIu64 " strands and %" PRIu64 " receipts deleted, %" PRIu64
@@ -187,7 +181,7 @@ static int run(struct cleaner *c, struct err *e)
 		.drop_unprocessed = conf->cleanup_drop_unprocessed,
 		.search = true,
 		/* relaxed: a lone number, and one run at a time */
-		.search_first = atomic_fetch_add_explicit(&runs_begun, 1, memory_order_relaxed) % 2,
+		.search_first = atomic_fetch_add_explicit(&c->past->runs_begun, 1, memory_order_relaxed) % 2,
 	};
 	struct sweep s = { .conn = c->conn, .stop = &c->context->stop->drain, .config = &config,
 			   .step = on_step, .step_arg = c };

@@ -11,12 +11,24 @@
 #ifndef STRANDD_CLEAN_CLEANER_H
 #define STRANDD_CLEAN_CLEANER_H
 
+#include <stdatomic.h>
+
 #include "base/outage.h"
 #include "clean/sweep.h"
 #include "strand/context.h"
 
+/* Of all cleaners of the process: what outlives the struct that made it.  All zero at
+ * first; atomic, because the stats thread reads it. */
+struct cleaner_past {
+	/* Of the last completed run: */
+	_Atomic uint64_t kept;
+	_Atomic int64_t run_ms;
+	_Atomic unsigned runs_begun;
+};
+
 struct cleaner {
 	const struct context *context;
+	struct cleaner_past *past;	/* borrowed */
 	struct conn *conn;		/* NULL while there is none */
 	struct outage outage;
 	int batch;			/* rows: less than configured after one took too long */
@@ -24,13 +36,12 @@ struct cleaner {
 	uint64_t counted_deleted, counted_receipts;	/* of the run at work, in the metrics already */
 };
 
-void cleaner_init(struct cleaner *c, const struct context *x);
+void cleaner_init(struct cleaner *c, const struct context *x, struct cleaner_past *past);
 void cleaner_run(void *cleaner);	/* thread body; until STOP_DRAIN */
 void cleaner_release(struct cleaner *c);
 
-/* Gauges for the metrics, of the last run that this process has completed: whatever
- * became of the struct that made it. */
-double cleaner_kept(void *arg, unsigned route);
-double cleaner_last_run_seconds(void *arg, unsigned route);
+/* Gauges for the metrics, of the last run that this process has completed. */
+double cleaner_kept(void *past, unsigned route);
+double cleaner_last_run_seconds(void *past, unsigned route);
 
 #endif

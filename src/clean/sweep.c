@@ -100,7 +100,7 @@ int sweep_start(struct sweep *s, const char *table_oid, struct err *e)
 
 	s->tables = NULL;
 	s->n_tables = s->at = 0;
-	s->receipts = s->orphans = 0;
+	s->receipts = 0;
 	ret = set_times(s, e);
 	if (!ret)
 		ret = query(s, tables_sql, 1, values, NAMES_MS, &res, e);
@@ -259,7 +259,6 @@ static int search_route(struct sweep *s, const char *receipts, const char *route
 		found = number(res, 0);
 		finished = *PQgetvalue(res, 0, 1) == 't';
 		PQclear(res);
-		s->orphans += found;
 		ret = batch_done(s, found > 0, e);
 	}
 	return ret;

@@ -65,7 +65,6 @@ struct sweep {
 	struct sweep_table *tables;
 	size_t n_tables, at;
 	uint64_t receipts;		/* deleted; with dry_run: would be */
-	uint64_t orphans;		/* receipts found whose strands somebody deleted */
 	char before[48], fence[48];	/* the database's times: strands and receipts older than these */
 };
 

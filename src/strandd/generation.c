@@ -38,8 +38,7 @@ static int take_slots(struct generation *g, struct metrics *metrics, struct err 
 }
 
 int generation_new(struct generation **ret_generation, const struct conf *conf, struct conf *owned,
-		   struct route_table *routes, struct metrics *metrics, struct event *news,
-		   struct err *e)
+		   struct route_table *routes, const struct generation_frame *frame, struct err *e)
 {
 	struct generation *g = calloc(1, sizeof(*g));
 	int ret;
@@ -55,12 +54,13 @@ int generation_new(struct generation **ret_generation, const struct conf *conf, 
 	g->owned = owned;
 	g->routes = routes;
 	g->target = target_of(conf);
-	progress_init(&g->progress, news);
+	g->cleaner_past = frame->cleaner_past;
+	progress_init(&g->progress, frame->news);
 	g->context = (struct context){ .conf = conf, .target = &g->target, .routes = routes,
-				       .metrics = metrics, .stop = &g->stop, .progress = &g->progress,
+				       .metrics = frame->metrics, .stop = &g->stop, .progress = &g->progress,
 				       .suspensions = &g->suspensions, .scanner = &g->scanner,
 				       .marker = &g->marker };
-	ret = take_slots(g, metrics, e);
+	ret = take_slots(g, frame->metrics, e);
 	if (ret) {
 		generation_free(g);
 		return ret;

@@ -46,6 +46,7 @@ struct generation {
 	struct suspensions suspensions;
 	struct scanner scanner;
 	struct marker marker;
+	struct cleaner_past *cleaner_past;	/* borrowed; the process's */
 	struct cleaner cleaner;
 	struct listener listener;
 	struct worker *workers;
@@ -58,11 +59,17 @@ struct generation {
 	int64_t started_at;		/* clock_now() based */
 };
 
+/* What of the process a generation borrows. */
+struct generation_frame {
+	struct metrics *metrics;
+	struct cleaner_past *cleaner_past;
+	struct event *news;	/* signalled when a thread ends or tells of progress */
+};
+
 /* Takes `routes`, and `owned` (NULL: `conf` is borrowed for the process's life),
- * also on failure.  No thread runs yet.  `news` is signalled when a thread ends or
- * tells of progress. */
+ * also on failure.  No thread runs yet. */
 int generation_new(struct generation **ret_generation, const struct conf *conf, struct conf *owned,
-		   struct route_table *routes, struct metrics *metrics, struct event *news,
+		   struct route_table *routes, const struct generation_frame *frame,
 		   struct err *e) MUST_CHECK;
 
 /* Starts the parts.  After a failure some threads may run: generation_stop, and

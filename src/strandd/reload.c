@@ -126,7 +126,9 @@ static void begin(struct service *s, struct conf *owned, struct route_table *rou
 	bool first = !s->generations;
 	struct generation *g = NULL, *other;
 	struct err e;
-	int ret = generation_new(&g, owned ? owned : s->origin, owned, routes, s->metrics, &s->news, &e);
+	const struct generation_frame frame = { .metrics = s->metrics, .cleaner_past = &s->cleaner_past,
+						.news = &s->news };
+	int ret = generation_new(&g, owned ? owned : s->origin, owned, routes, &frame, &e);
 
 	if (!ret) {
 		ret = generation_start(g, &e);

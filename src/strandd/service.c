@@ -89,9 +89,9 @@ static int start_metrics(struct service *s, struct err *e)
 	    metric_gauge(s->metrics, "generations", "Configurations at work: one, more during a reload.",
 			 false, generations_gauge, s) ||
 	    metric_gauge(s->metrics, "cleanup_kept_strands", "Old strands that the last cleanup kept, unfinished.",
-			 false, cleaner_kept, NULL) ||
+			 false, cleaner_kept, &s->cleaner_past) ||
 	    metric_gauge(s->metrics, "cleanup_last_run_seconds", "How long the last cleanup took.", false,
-			 cleaner_last_run_seconds, NULL))
+			 cleaner_last_run_seconds, &s->cleaner_past))
 		return err_set(e, STRAND_ENOMEM, "out of memory");
 	return 0;
 }

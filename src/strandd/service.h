@@ -16,13 +16,14 @@
 #include "strandd/notify.h"
 
 /* All the main thread's, but for the list of generations, which the stats thread
- * reads under the lock.  The lock is a leaf, and not on a strand's way. */
+ * reads under the lock, and what is atomic.  The lock is a leaf, and not on a strand's way. */
 struct service {
 	const struct conf *origin;	/* what the process was started with; borrowed */
 	int signal_fd;
 	struct event news;		/* a thread has something to tell */
 	struct notify notify;
 	struct metrics *metrics;
+	struct cleaner_past cleaner_past;
 	struct stats_server *stats;
 	struct loader loader;
 	bool reload_asked;		/* SIGHUP came, and nothing was begun yet */

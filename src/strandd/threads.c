@@ -111,7 +111,7 @@ int start_cleaner(struct generation *g, struct err *e)
 {
 	if (!g->conf->cleanup_enabled)
 		return 0;
-	cleaner_init(&g->cleaner, &g->context);
+	cleaner_init(&g->cleaner, &g->context, g->cleaner_past);
 	return start_member(g, &g->cleaner_member, "cleaner", cleaner_run, &g->cleaner, e);
 }
 
