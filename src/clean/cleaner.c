@@ -68,16 +68,9 @@ static int64_t soon(void)
 static int connect_cleaner(struct cleaner *c, struct err *e)
 {
 	const struct context *x = c->context;
-	int64_t deadline = clock_after_ms(x->conf->db_connect_timeout_ms);
-	int ret = conn_open(&c->conn, x->target, deadline, x->stop->drain.fd, e);
 
-	return ret ? ret : route_table_check_system(x->routes, c->conn, deadline, e);
-}
-
-static void disconnect(struct cleaner *c)
-{
-	conn_close(c->conn);
-	c->conn = NULL;
+	return route_table_connect(x->routes, &c->conn, x->target, clock_after_ms(x->conf->db_connect_timeout_ms),
+				   x->stop->drain.fd, e);
 }
 
 static int ask_due(struct cleaner *c, int64_t *ret_ms, struct err *e)
@@ -262,9 +255,9 @@ void cleaner_run(void *arg)
 			outage_over(&c->outage, "cleanup works again");
 		if (!ret && ms > LOOK_MS)
 			ms = LOOK_MS;
-		disconnect(c);
+		cleaner_release(c);
 		activity_set("idle");
 		(void)event_wait(&x->stop->drain, clock_after_ms(ms));
 	}
-	disconnect(c);
+	cleaner_release(c);
 }

@@ -106,14 +106,12 @@ static int connect_and_serve(struct listener *l, struct outage *outage, struct e
 {
 	const struct context *x = l->context;
 	struct conn *c;
-	int ret = conn_open(&c, x->target, clock_after_ms(x->conf->db_connect_timeout_ms),
-			    x->stop->drain.fd, e);
+	int ret = route_table_connect(x->routes, &c, x->target, clock_after_ms(x->conf->db_connect_timeout_ms),
+				      x->stop->drain.fd, e);
 
 	if (ret)
 		return ret;
-	ret = route_table_check_system(x->routes, c, clock_after_ms(ANSWER_MS), e);
-	if (!ret)
-		ret = listen_all(l, c, e);
+	ret = listen_all(l, c, e);
 	if (!ret) {
 		log_info("listening on %zu channel%s", l->channels.n, plural(l->channels.n));
 		outage_over(outage, "connected again");

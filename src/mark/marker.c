@@ -52,10 +52,8 @@ static int connect_marker(struct marker *m, struct err *e)
 {
 	const struct context *x = m->context;
 	int64_t deadline = clock_after_ms(x->conf->db_connect_timeout_ms);
-	int ret = conn_open(&m->conn, x->target, deadline, x->stop->drain.fd, e);
+	int ret = route_table_connect(x->routes, &m->conn, x->target, deadline, x->stop->drain.fd, e);
 
-	if (!ret)
-		ret = route_table_check_system(x->routes, m->conn, deadline, e);
 	if (!ret)
 		ret = mark_prepare(m->conn, deadline, e);
 	for (size_t i = 0; i < x->routes->n; i++)
@@ -102,13 +100,6 @@ static int round_of_routes(struct marker *m, int64_t *pause_ms, struct err *e)
 	return 0;
 }
 
-static void rest(struct marker *m, int64_t until)
-{
-	activity_set("resting");
-	(void)!sleep_on(&m->event, until, m->context->stop->drain.fd);
-	event_clear(&m->event);
-}
-
 static void disconnect(struct marker *m)
 {
 	conn_close(m->conn);
@@ -138,7 +129,7 @@ void marker_run(void *arg)
 			if (pause_ms)
 				(void)!event_wait(&x->stop->drain, clock_after_ms(pause_ms));
 			else
-				rest(m, all_at);
+				rest_on(&m->event, all_at, x->stop->drain.fd);
 			continue;
 		}
 		disconnect(m);

@@ -2,6 +2,7 @@
 
 #include <poll.h>
 
+#include "base/activity.h"
 #include "base/beat.h"
 #include "base/clock.h"
 
@@ -26,4 +27,11 @@ int sleep_on(const struct event *e, int64_t deadline, int stop_fd)
 		if (left == 0)
 			return STRAND_ETIMEOUT;
 	}
+}
+
+void rest_on(struct event *e, int64_t deadline, int stop_fd)
+{
+	activity_set("resting");
+	(void)!sleep_on(e, deadline, stop_fd);
+	event_clear(e);
 }

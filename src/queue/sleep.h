@@ -12,4 +12,8 @@
  * the deadline.  Does not clear the event. */
 int sleep_on(const struct event *e, int64_t deadline, int stop_fd);
 
+/* A thread's rest between two rounds, which it says (base/activity.h): sleeps, and
+ * clears the event. */
+void rest_on(struct event *e, int64_t deadline, int stop_fd);
+
 #endif

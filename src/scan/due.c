@@ -11,7 +11,6 @@
 #include "scan/page.h"
 
 #define ROOM_MS 100		/* without room, look again after this */
-#define SUSPENDED_MS 1000	/* the same of a route that is suspended */
 #define ALL_MS 200		/* all that is due is looked at no more often than this */
 #define EVERYTHING "-infinity"
 

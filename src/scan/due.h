@@ -5,6 +5,8 @@
 
 #include "scan/scanner.h"
 
+#define SUSPENDED_MS 1000	/* a route that is suspended and has no room is looked at again after this */
+
 /* Is it time for due_serve? */
 bool due_is_now(const struct scan_route *sr, int64_t now);
 /* When it will be. */
@@ -13,8 +15,5 @@ int64_t due_next(const struct scan_route *sr);
 /* Looks at the route's row and offers what is due; what finds no room is offered a
  * little later. */
 int due_serve(struct scanner *s, unsigned route, struct err *e) MUST_CHECK;
-
-/* As scanner_due, of retries that this thread has seen. */
-void scanner_wake_at(struct scanner *s, unsigned route, int64_t ms);
 
 #endif

@@ -12,7 +12,6 @@
 
 #define RECORD_MS 10000		/* positions are recorded at most this often */
 #define ROOM_MS 5		/* a pass without room looks again after this */
-#define SUSPENDED_MS 1000	/* the same of a route that is suspended */
 
 /* No handler runs in this session, so the planner is pinned for good: pages are
  * read through the (xact_id, hash) index whatever the statistics say.  A table
@@ -101,14 +100,12 @@ static void disconnect(struct scanner *s)
 static int connect_scanner(struct scanner *s, struct err *e)
 {
 	const struct context *x = s->context;
-	int ret = conn_open(&s->conn, x->target, clock_after_ms(x->conf->db_connect_timeout_ms),
-			    x->stop->now.fd, e);
+	int64_t timeout = x->conf->db_connect_timeout_ms;
+	int ret = route_table_connect(x->routes, &s->conn, x->target, clock_after_ms(timeout), x->stop->now.fd, e);
 
 	if (ret)
 		return ret;
-	ret = route_table_check_system(x->routes, s->conn, clock_after_ms(x->conf->db_connect_timeout_ms), e);
-	if (!ret)
-		ret = conn_script(s->conn, pins_sql, clock_after_ms(x->conf->db_connect_timeout_ms), e);
+	ret = conn_script(s->conn, pins_sql, clock_after_ms(timeout), e);
 	if (ret)
 		disconnect(s);
 	for (size_t i = 0; i < x->routes->n; i++) {
@@ -226,14 +223,6 @@ static void last_positions(struct scanner *s)
 			break;
 }
 
-/* Waits for a mark, the next pass by interval, or the drain. */
-static void rest(struct scanner *s, int64_t until)
-{
-	activity_set("resting");
-	(void)!sleep_on(&s->event, until, s->context->stop->drain.fd);
-	event_clear(&s->event);
-}
-
 /* After a round: a route whose table cannot be read is not waited for. */
 static void tell_progress(struct scanner *s)
 {
@@ -258,7 +247,7 @@ void scanner_run(void *arg)
 		/* acquire: see scanner_listening */
 		if (x->conf->notifications_enabled &&
 		    !atomic_load_explicit(&s->listening, memory_order_acquire)) {
-			rest(s, clock_after_ms(1000));
+			rest_on(&s->event, clock_after_ms(1000), x->stop->drain.fd);
 			continue;
 		}
 		ret = s->conn ? 0 : connect_scanner(s, &e);
@@ -269,7 +258,7 @@ void scanner_run(void *arg)
 		if (!ret) {
 			tell_progress(s);
 			outage_over(&outage, "connected again");
-			rest(s, next_due(s));
+			rest_on(&s->event, next_due(s), x->stop->drain.fd);
 			continue;
 		}
 		if (ret == STRAND_ESTOPPED)

@@ -11,7 +11,7 @@
  * It also offers what is due: retries, at the database's time, and leases that
  * somebody left behind; and reads which routes are suspended.
  *
- * scanner_mark, _due, _look and _listening: any thread.  The rest: the main thread
+ * scanner_mark, _due, _wake_at, _look and _listening: any thread.  The rest: the main thread
  * (init, release) and the scanner's own.
  */
 #ifndef STRANDD_SCAN_SCANNER_H
@@ -80,6 +80,7 @@ int scanner_init(struct scanner *s, const struct context *x) MUST_CHECK;
 void scanner_mark(struct scanner *s, unsigned route);
 /* A retry of the route is due in `ms` milliseconds. */
 void scanner_due(struct scanner *s, unsigned route, int64_t ms);
+void scanner_wake_at(struct scanner *s, unsigned route, int64_t ms);	/* the same, of one that the scanner has seen */
 void scanner_look(struct scanner *s);	/* an operator has changed a route's row */
 void scanner_listening(struct scanner *s);	/* LISTEN is in force (again): look what was missed */
 void scanner_run(void *scanner);		/* thread body; until STOP_DRAIN */

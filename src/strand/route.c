@@ -111,13 +111,19 @@ int route_table_resolve(struct route_table **ret_table, const struct conf *conf,
 	return 0;
 }
 
-int route_table_check_system(const struct route_table *t, struct conn *c, int64_t deadline,
-			     struct err *e)
+int route_table_connect(const struct route_table *t, struct conn **ret_conn, const struct conn_target *target,
+			int64_t deadline, int stop_fd, struct err *e)
 {
-	for (size_t i = 0; i < t->n; i++) {
-		int ret = resolve_system(&t->routes[i], c, deadline, e);
-		if (ret)
-			return ret;
-	}
-	return 0;
+	struct conn *c;
+	int ret = conn_open(&c, target, deadline, stop_fd, e);
+
+	if (ret)
+		return ret;
+	for (size_t i = 0; !ret && i < t->n; i++)
+		ret = resolve_system(&t->routes[i], c, deadline, e);
+	if (ret)
+		conn_close(c);
+	else
+		*ret_conn = c;
+	return ret;
 }

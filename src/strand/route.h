@@ -51,9 +51,10 @@ int route_table_resolve(struct route_table **ret_table, const struct conf *conf,
 			struct conn *c, struct err *e) MUST_CHECK;
 void route_table_free(struct route_table *t);
 
-/* On a fresh connection: is this still the database cluster that the routes
- * were attached in?  STRAND_EINVAL with the remedy when it is not. */
-int route_table_check_system(const struct route_table *t, struct conn *c,
-			     int64_t deadline, struct err *e) MUST_CHECK;
+/* A connection to the routes' database, which the caller closes: conn_open, and then,
+ * within the same deadline, is this still the database that the routes were attached in?
+ * STRAND_EINVAL with the remedy when it is not; else as conn_open and conn_query. */
+int route_table_connect(const struct route_table *t, struct conn **ret_conn, const struct conn_target *target,
+			int64_t deadline, int stop_fd, struct err *e) MUST_CHECK;
 
 #endif

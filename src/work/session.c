@@ -15,9 +15,7 @@ int session_open(struct session **ret_session, const struct conn_target *target,
 	if (!s)
 		return err_set(e, STRAND_ENOMEM, "out of memory");
 	s->n_routes = routes->n;
-	ret = conn_open(&s->conn, target, deadline, stop_fd, e);
-	if (!ret)
-		ret = route_table_check_system(routes, s->conn, deadline, e);
+	ret = route_table_connect(routes, &s->conn, target, deadline, stop_fd, e);
 	if (ret) {
 		session_close(s);
 		return ret;
