@@ -1,49 +1,15 @@
 #include "stats/metric.h"
 
 #include <assert.h>
-#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define PREFIX "strandd_"
-#define CACHE_LINE 64
+#include "stats/exposition.h"
+#include "stats/metric_table.h"
 
-/* One row a metric; everything else about it follows from this. */
-static const struct metric_row {
-	const char *name;	/* between PREFIX and _total */
-	bool by_route;
-	const char *help;
-} rows[METRIC_COUNT] = {
-	[METRIC_NOTIFICATIONS] = { "notifications", true, "Notifications received by the listener." },
-	[METRIC_DUPLICATES] = { "duplicates", true, "Hints of strands already queued, running or settled." },
-	[METRIC_FORGED] = { "forged", true, "Hints without a strand that bears the tag." },
-	[METRIC_OVERFLOWS] = { "overflows", true, "Hints dropped by the full queue and left to the scan." },
-	[METRIC_SETTLED] = { "settled", true, "Receipts written as done." },
-	[METRIC_FAILED] = { "failed", true, "Receipts written as failed." },
-	[METRIC_EXPIRED] = { "expired", true, "Receipts written as expired." },
-	[METRIC_RETRIED] = { "retried", true, "Attempts that failed, with another to follow." },
-	[METRIC_MARKED] = { "marked", true, "Strands whose tags were made to say that they failed or expired." },
-	[METRIC_ODD_TIMEOUTS] = { "odd_timeouts", true, "Tags timeout: that make no sense and were ignored." },
-	[METRIC_SUSPENSIONS] = { "suspensions", true, "Times that the route was suspended." },
-	[METRIC_REPLIES] = { "replies", true, "Replies written." },
-	[METRIC_UNROUTED_TAGS] = { "unrouted_tags", true, "Tags of replies that no route is attached for." },
-	[METRIC_BATCHES] = { "batches", true, "Batches committed." },
-	[METRIC_ROLLBACKS] = { "rollbacks", true, "Batches rolled back." },
-	[METRIC_CONTENDED] = { "contended", true, "Deliveries left to another instance." },
-	[METRIC_PUT_OFF] = { "put_off", true, "Deliveries put off: an outage, a lost race, no resources." },
-	[METRIC_SCAN_PASSES] = { "scan_passes", true, "Passes of the scanner." },
-	[METRIC_SCAN_ROWS] = { "scan_rows", true, "Rows read by passes of the scanner." },
-	[METRIC_SCAN_FOUND] = { "scan_found", true, "Hints found by passes of the scanner." },
-	[METRIC_RECONNECTS] = { "reconnects", false, "Connections that had to be opened again." },
-	[METRIC_RELOADS] = { "reloads", false, "Configurations taken over on SIGHUP." },
-	[METRIC_RELOADS_REFUSED] = { "reloads_refused", false, "Configurations refused on SIGHUP." },
-	[METRIC_CLEANUP_RUNS] = { "cleanup_runs", false, "Completed runs of the cleanup." },
-	[METRIC_CLEANUP_DELETED] = { "cleanup_deleted_strands", false, "Strands deleted by the cleanup." },
-	[METRIC_CLEANUP_RECEIPTS] = { "cleanup_deleted_receipts", false, "Receipts deleted after their strands." },
-};
+#define CACHE_LINE 64
 
 struct gauge {
 	struct gauge *next;
@@ -279,7 +245,7 @@ static struct block *block_of_thread(struct metrics *m)
 static unsigned slot_of(const struct metrics *m, enum metric which, unsigned slot)
 {
 	assert((unsigned)which < METRIC_COUNT);
-	if (!rows[which].by_route)
+	if (!metric_rows[which].by_route)
 		return METRIC_NO_ROUTE;
 	assert(slot < slots_of(m));
 	return slot;
@@ -335,7 +301,7 @@ static bool name_is_good(const char *name)
 {
 	size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_");
 
-	return n > 0 && name[n] == '\0' && strncmp(name, PREFIX, strlen(PREFIX)) != 0;
+	return n > 0 && name[n] == '\0' && strncmp(name, METRIC_PREFIX, strlen(METRIC_PREFIX)) != 0;
 }
 
 int metric_gauge(struct metrics *m, const char *name, const char *help, bool by_route,
@@ -360,83 +326,37 @@ int metric_gauge(struct metrics *m, const char *name, const char *help, bool by_
 	return 0;
 }
 
-/* Backslash and line feed everywhere, the quote in label values only. */
-static void write_escaped(struct buf *out, const char *text, bool label)
+static void write_counter(const struct metrics *m, struct buf *out, enum metric which, unsigned n_slots)
 {
-	for (; *text; text++) {
-		if (*text == '\n')
-			buf_adds(out, "\\n");
-		else if (*text == '\\')
-			buf_adds(out, "\\\\");
-		else if (*text == '"' && label)
-			buf_adds(out, "\\\"");
-		else
-			buf_add(out, text, 1);
-	}
+	const struct metric_row *row = &metric_rows[which];
+	const struct exposition x = { row->name, "_total", "counter", row->help };
+
+	exposition_head(out, &x);
+	if (!row->by_route)
+		exposition_count(out, &x, NULL, NULL, metric_sum(m, which, METRIC_NO_ROUTE));
+	for (unsigned slot = 0; row->by_route && slot < n_slots; slot++)
+		exposition_count(out, &x, m->slots[slot].tag, m->slots[slot].source, metric_sum(m, which, slot));
 }
 
-static void write_head(struct buf *out, const char *name, const char *suffix, const char *type,
-		       const char *help)
+static void write_gauge(const struct metrics *m, struct buf *out, const struct gauge *g, unsigned n_slots)
 {
-	buf_addf(out, "# HELP " PREFIX "%s%s ", name, suffix);
-	write_escaped(out, help, false);
-	buf_addf(out, "\n# TYPE " PREFIX "%s%s %s\n", name, suffix, type);
-}
+	const struct exposition x = { g->name, "", "gauge", g->help };
 
-/* A sample's name and, with `by_route`, its labels, up to the value. */
-static void write_sample(const struct metrics *m, struct buf *out, const char *name,
-			 const char *suffix, bool by_route, unsigned slot)
-{
-	buf_addf(out, PREFIX "%s%s", name, suffix);
-	if (by_route) {
-		buf_adds(out, "{tag=\"");
-		write_escaped(out, m->slots[slot].tag, true);
-		buf_adds(out, "\",source=\"");
-		write_escaped(out, m->slots[slot].source, true);
-		buf_adds(out, "\"}");
-	}
-	buf_adds(out, " ");
-}
-
-/* A full stop for the decimal point, whatever the locale says. */
-static void write_double(struct buf *out, double value)
-{
-	char text[64], *comma;
-
-	if (isnan(value)) {
-		buf_adds(out, "NaN\n");
-	} else if (isinf(value)) {
-		buf_adds(out, value > 0 ? "+Inf\n" : "-Inf\n");
-	} else {
-		snprintf(text, sizeof(text), "%.15g", value);
-		comma = strchr(text, ',');
-		if (comma)
-			*comma = '.';
-		buf_addf(out, "%s\n", text);
-	}
+	exposition_head(out, &x);
+	if (!g->by_route)
+		exposition_value(out, &x, NULL, NULL, g->fn(g->arg, METRIC_NO_ROUTE));
+	for (unsigned slot = 0; g->by_route && slot < n_slots; slot++)
+		exposition_value(out, &x, m->slots[slot].tag, m->slots[slot].source, g->fn(g->arg, slot));
 }
 
 void metrics_write(const struct metrics *m, struct buf *out)
 {
-	unsigned slot, n = m ? slots_of(m) : 0;
-	const struct gauge *g;
+	unsigned n = m ? slots_of(m) : 0;
 
 	if (!m)
 		return;
-	for (int i = 0; i < METRIC_COUNT; i++) {
-		const struct metric_row *row = &rows[i];
-
-		write_head(out, row->name, "_total", "counter", row->help);
-		for (slot = 0; slot < (row->by_route ? n : 1); slot++) {
-			write_sample(m, out, row->name, "_total", row->by_route, slot);
-			buf_addf(out, "%llu\n", (unsigned long long)metric_sum(m, (enum metric)i, slot));
-		}
-	}
-	for (g = m->gauges; g; g = g->next) {
-		write_head(out, g->name, "", "gauge", g->help);
-		for (slot = 0; slot < (g->by_route ? n : 1); slot++) {
-			write_sample(m, out, g->name, "", g->by_route, slot);
-			write_double(out, g->fn(g->arg, slot));
-		}
-	}
+	for (int i = 0; i < METRIC_COUNT; i++)
+		write_counter(m, out, (enum metric)i, n);
+	for (const struct gauge *g = m->gauges; g; g = g->next)
+		write_gauge(m, out, g, n);
 }

@@ -1,4 +1,4 @@
-/* Counters: one row of metric.c's table a metric, one block of numbers a thread.
+/* Counters: one row of metric_table.c a metric, one block of numbers a thread.
  *
  * Numbers by route stand in slots.  A slot belongs to one (tag, source) for the
  * life of the struct: a route that is configured anew, or comes back, goes on in
@@ -22,35 +22,36 @@
 #include "base/buf.h"
 #include "base/err.h"
 
+/* What each counts is told by its row in metric_table.c. */
 enum metric {
 	/* By route. */
-	METRIC_NOTIFICATIONS,		/* received by the listener */
-	METRIC_DUPLICATES,		/* hints of what was already queued, running or settled */
-	METRIC_FORGED,			/* hints without a strand that bears the tag */
-	METRIC_OVERFLOWS,		/* hints dropped by the full queue */
-	METRIC_SETTLED,			/* receipts done */
-	METRIC_FAILED,			/* receipts failed */
-	METRIC_EXPIRED,			/* receipts expired */
-	METRIC_RETRIED,			/* attempts that failed, with another to follow */
-	METRIC_MARKED,			/* strands whose tags say that they failed or expired */
-	METRIC_ODD_TIMEOUTS,		/* timeout: tags that make no sense */
-	METRIC_SUSPENSIONS,		/* how often the route was suspended */
-	METRIC_REPLIES,			/* replies written */
-	METRIC_UNROUTED_TAGS,		/* tags in replies that nobody attached */
-	METRIC_BATCHES,			/* committed */
-	METRIC_ROLLBACKS,		/* batches rolled back */
-	METRIC_CONTENDED,		/* deliveries left to another instance */
-	METRIC_PUT_OFF,			/* deliveries to be tried again */
+	METRIC_NOTIFICATIONS,
+	METRIC_DUPLICATES,
+	METRIC_FORGED,
+	METRIC_OVERFLOWS,
+	METRIC_SETTLED,
+	METRIC_FAILED,
+	METRIC_EXPIRED,
+	METRIC_RETRIED,
+	METRIC_MARKED,
+	METRIC_ODD_TIMEOUTS,
+	METRIC_SUSPENSIONS,
+	METRIC_REPLIES,
+	METRIC_UNROUTED_TAGS,
+	METRIC_BATCHES,
+	METRIC_ROLLBACKS,
+	METRIC_CONTENDED,
+	METRIC_PUT_OFF,
 	METRIC_SCAN_PASSES,
-	METRIC_SCAN_ROWS,		/* rows read by passes */
-	METRIC_SCAN_FOUND,		/* hints found by passes */
+	METRIC_SCAN_ROWS,
+	METRIC_SCAN_FOUND,
 	/* Of the whole service: use METRIC_NO_ROUTE. */
-	METRIC_RECONNECTS,		/* connections that had to be opened again */
-	METRIC_RELOADS,			/* configurations taken over */
-	METRIC_RELOADS_REFUSED,		/* configurations that were asked for and not taken over */
-	METRIC_CLEANUP_RUNS,		/* completed */
-	METRIC_CLEANUP_DELETED,		/* strands */
-	METRIC_CLEANUP_RECEIPTS,	/* receipts deleted after their strands */
+	METRIC_RECONNECTS,
+	METRIC_RELOADS,
+	METRIC_RELOADS_REFUSED,
+	METRIC_CLEANUP_RUNS,
+	METRIC_CLEANUP_DELETED,
+	METRIC_CLEANUP_RECEIPTS,
 	METRIC_COUNT
 };
 
