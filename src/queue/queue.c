@@ -3,11 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "queue/ageing.h"
-#include "queue/gate.h"
-#include "queue/inflight.h"
-#include "queue/lane.h"
-#include "queue/park.h"
+#include "queue/queue_private.h"
 #include "queue/retire.h"
 
 /* How no wakeup is lost.
@@ -38,30 +34,12 @@
  * and the wake would be lost.  tests/model/wake.pml has all of this for spin.
  */
 
-enum { LANE_HIGH, LANE_NORMAL, LANES };
-
-struct route {
-	struct lane lanes[LANES];
-	struct gate gate;
-	unsigned batch;			/* 0: the taker's max */
-};
-
-struct queue {
-	struct inflight inflight;
-	struct park park;
-	uint64_t may_take[LANES];	/* the workers, a bit each */
-	_Alignas(64) struct ageing ageing;
-	_Atomic unsigned turn[LANES];	/* where the next look begins */
-	unsigned n_routes;
-	struct route routes[];
-};
-
 static struct lane *lane_of(struct queue *q, const struct delivery *d)
 {
 	return &q->routes[d->route].lanes[d->high ? LANE_HIGH : LANE_NORMAL];
 }
 
-static void init_route(struct route *route, const struct queue_config *config, unsigned number)
+static void init_route(struct lanes *route, const struct queue_config *config, unsigned number)
 {
 	lane_init(&route->lanes[LANE_HIGH]);
 	lane_init(&route->lanes[LANE_NORMAL]);
@@ -71,7 +49,7 @@ static void init_route(struct route *route, const struct queue_config *config, u
 
 int queue_new(struct queue **ret_queue, const struct queue_config *config)
 {
-	size_t size = sizeof(struct queue) + config->n_routes * sizeof(struct route);
+	size_t size = sizeof(struct queue) + config->n_routes * sizeof(struct lanes);
 	struct queue *q;
 	int r;
 
@@ -119,12 +97,7 @@ void queue_free(struct queue *q)
 	free(q);
 }
 
-static bool may_take(const struct queue *q, unsigned worker, int lane)
-{
-	return q->may_take[lane] >> worker & 1;
-}
-
-static bool takeable(const struct route *route, int lane)
+static bool takeable(const struct lanes *route, int lane)
 {
 	return lane_queued(&route->lanes[lane]) && gate_passable(&route->gate);
 }
@@ -137,8 +110,7 @@ static bool any_takeable(const struct queue *q, int lane)
 	return false;
 }
 
-/* Looks for those who are idle. */
-static void wake_if_work(struct queue *q)
+void queue_wake_if_work(struct queue *q)
 {
 	for (int lane = 0; lane < LANES; lane++)
 		if (park_any(&q->park, q->may_take[lane]) && any_takeable(q, lane))
@@ -147,7 +119,7 @@ static void wake_if_work(struct queue *q)
 
 /* After something was put into a lane of `route`, or it was opened.  Nobody is
  * woken for a route that is closed, or at its cap: who opens or leaves it will look. */
-static void wake_for(struct queue *q, const struct route *route, int lane)
+static void wake_for(struct queue *q, const struct lanes *route, int lane)
 {
 	if (takeable(route, lane))
 		park_wake(&q->park, q->may_take[lane]);
@@ -170,7 +142,7 @@ enum queue_answer queue_offer(struct queue *q, unsigned route, const char *id, s
 void queue_leave(struct queue *q, unsigned route)
 {
 	gate_leave(&q->routes[route].gate);
-	wake_if_work(q);
+	queue_wake_if_work(q);
 }
 
 void queue_close(struct queue *q, unsigned route)
@@ -183,104 +155,6 @@ void queue_open(struct queue *q, unsigned route)
 	gate_open(&q->routes[route].gate);
 	for (int lane = 0; lane < LANES; lane++)
 		wake_for(q, &q->routes[route], lane);
-}
-
-static size_t take_lane(struct queue *q, unsigned route, int lane, bool closed_too,
-			struct delivery **out, size_t max)
-{
-	struct route *r = &q->routes[route];
-
-	if (r->batch && r->batch < max)
-		max = r->batch;
-	while (lane_queued(&r->lanes[lane])) {
-		size_t n;
-
-		if (!(closed_too ? gate_enter_closed(&r->gate) : gate_enter(&r->gate)))
-			return 0;
-		n = lane_take(&r->lanes[lane], out, max);
-		for (size_t i = 0; i < n; i++)
-			inflight_taken(inflight_entry(out[i]));
-		if (n)
-			return n;
-		/* Another worker was faster.  While we held the place on the
-		 * route others may have passed it over, so leave it properly. */
-		queue_leave(q, route);
-	}
-	return 0;
-}
-
-static size_t take_in_turn(struct queue *q, int lane, struct delivery **out, size_t max,
-			   unsigned *ret_route)
-{
-	/* Relaxed: fairness only; two workers may begin at one route. */
-	unsigned first = atomic_load_explicit(&q->turn[lane], memory_order_relaxed);
-
-	for (unsigned i = 0; i < q->n_routes; i++) {
-		unsigned route = (first + i) % q->n_routes;
-		size_t n = take_lane(q, route, lane, false, out, max);
-
-		if (n == 0)
-			continue;
-		/* Relaxed: as above. */
-		atomic_store_explicit(&q->turn[lane], (route + 1) % q->n_routes, memory_order_relaxed);
-		*ret_route = route;
-		return n;
-	}
-	return 0;
-}
-
-/* Also where the cap is reached: its turn has to come as well. */
-static bool normal_waits(const struct queue *q)
-{
-	for (unsigned i = 0; i < q->n_routes; i++)
-		if (lane_queued(&q->routes[i].lanes[LANE_NORMAL]) && !gate_closed(&q->routes[i].gate))
-			return true;
-	return false;
-}
-
-/* A worker that may take both kinds. */
-static size_t take_either(struct queue *q, struct delivery **out, size_t max, unsigned *ret_route)
-{
-	bool due = ageing_claim(&q->ageing);
-	size_t n = due ? take_in_turn(q, LANE_NORMAL, out, max, ret_route) : 0;
-
-	if (n)
-		return n;
-	if (due)
-		ageing_restore(&q->ageing);
-	n = take_in_turn(q, LANE_HIGH, out, max, ret_route);
-	if (n) {
-		ageing_took_high(&q->ageing, normal_waits(q));
-		return n;
-	}
-	n = take_in_turn(q, LANE_NORMAL, out, max, ret_route);
-	if (n)
-		ageing_took_normal(&q->ageing);
-	return n;
-}
-
-size_t queue_take(struct queue *q, unsigned worker, struct delivery **out, size_t max,
-		  unsigned *ret_route)
-{
-	size_t n = 0;
-
-	if (max)
-		n = may_take(q, worker, LANE_NORMAL) ? take_either(q, out, max, ret_route)
-			: take_in_turn(q, LANE_HIGH, out, max, ret_route);
-	if (n)
-		wake_if_work(q);	/* a wake for something else may have gone to us */
-	return n;
-}
-
-size_t queue_take_closed(struct queue *q, unsigned route, struct delivery **out, size_t max)
-{
-	size_t n = 0;
-
-	for (int lane = 0; max && !n && lane < LANES; lane++)
-		n = take_lane(q, route, lane, true, out, max);
-	if (n)
-		wake_if_work(q);	/* as above */
-	return n;
 }
 
 void queue_finish(struct queue *q, struct delivery *d)
@@ -298,7 +172,7 @@ void queue_forget(struct queue *q, struct delivery *d)
 
 void queue_return(struct queue *q, struct delivery *d)
 {
-	struct route *route = &q->routes[d->route];
+	struct lanes *route = &q->routes[d->route];
 	struct lane *l = lane_of(q, d);
 	int lane = d->high ? LANE_HIGH : LANE_NORMAL;
 
@@ -315,7 +189,7 @@ void queue_return(struct queue *q, struct delivery *d)
 static bool any_takeable_by(const struct queue *q, unsigned worker)
 {
 	for (int lane = 0; lane < LANES; lane++)
-		if (may_take(q, worker, lane) && any_takeable(q, lane))
+		if (queue_may_take(q, worker, lane) && any_takeable(q, lane))
 			return true;
 	return false;
 }
@@ -336,7 +210,7 @@ int queue_wait(struct queue *q, unsigned worker, int64_t deadline, int stop_fd)
 		r = park_sleep(&q->park, worker, deadline, stop_fd);
 		woken = park_leave(&q->park, worker);
 		if (woken && r == STRAND_ESTOPPED)
-			wake_if_work(q);	/* another one shall have the work */
+			queue_wake_if_work(q);	/* another one shall have the work */
 		if (woken && r == STRAND_ETIMEOUT)
 			return 0;		/* woken at the last moment */
 		if (woken || r < 0)
@@ -348,55 +222,4 @@ int queue_wait(struct queue *q, unsigned worker, int64_t deadline, int stop_fd)
 void queue_nudge(struct queue *q)
 {
 	park_wake(&q->park, PARK_ALL);
-}
-
-size_t queue_in_flight(const struct queue *q)
-{
-	return inflight_count(&q->inflight);
-}
-
-size_t queue_in_flight_on(const struct queue *q, unsigned route)
-{
-	return inflight_count_on(&q->inflight, route);
-}
-
-bool queue_has_room(const struct queue *q, unsigned route, unsigned flags)
-{
-	return inflight_has_room(&q->inflight, route, INFLIGHT_HIGH) &&
-	       (flags & QUEUE_HIGH || inflight_has_room(&q->inflight, route, INFLIGHT_NORMAL));
-}
-
-bool queue_epoch_begin(struct queue *q, unsigned route)
-{
-	return inflight_epoch_begin(&q->inflight, route);
-}
-
-bool queue_epoch_over(const struct queue *q, unsigned route)
-{
-	return inflight_epoch_over(&q->inflight, route);
-}
-
-size_t queue_depth(const struct queue *q, unsigned route)
-{
-	const struct route *r = &q->routes[route];
-
-	return lane_queued(&r->lanes[LANE_HIGH]) + lane_queued(&r->lanes[LANE_NORMAL]);
-}
-
-unsigned queue_idle(const struct queue *q)
-{
-	return park_idle(&q->park);
-}
-
-void queue_look(const struct queue *q, unsigned route, struct queue_look *ret)
-{
-	const struct route *r = &q->routes[route];
-
-	*ret = (struct queue_look){
-		.high = lane_queued(&r->lanes[LANE_HIGH]), .normal = lane_queued(&r->lanes[LANE_NORMAL]),
-		.in_flight = queue_in_flight_on(q, route),
-		/* relaxed: to look at */
-		.workers = atomic_load_explicit(&r->gate.inside, memory_order_relaxed),
-		.closed = gate_closed(&r->gate),
-	};
 }

@@ -97,7 +97,7 @@ int queue_wait(struct queue *q, unsigned worker, int64_t deadline, int stop_fd);
 /* Wakes one idle worker, if there is one, without work: its queue_wait returns. */
 void queue_nudge(struct queue *q);
 
-size_t queue_in_flight(const struct queue *q);			/* queued and running, all routes */
+size_t queue_in_flight(const struct queue *q);	/* queued and running, all routes; for tests */
 
 /* The same for one route.  Who offered (and was answered ADDED or DUPLICATE) and
  * then reads 0 knows that all of its offers are finished. */
@@ -120,7 +120,7 @@ bool queue_epoch_begin(struct queue *q, unsigned route);
 bool queue_epoch_over(const struct queue *q, unsigned route);
 
 size_t queue_depth(const struct queue *q, unsigned route);	/* queued on one route */
-unsigned queue_idle(const struct queue *q);			/* workers asleep for want of work */
+unsigned queue_idle(const struct queue *q);			/* workers asleep for want of work; for tests */
 
 /* One route at a glance, for people; the numbers may be a moment apart. */
 struct queue_look {
