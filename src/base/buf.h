@@ -21,7 +21,7 @@ struct buf {
 
 void buf_init(struct buf *b);
 void buf_release(struct buf *b);		/* takes NULL-filled buffers too */
-void buf_clear(struct buf *b);			/* keeps the memory */
+void buf_clear(struct buf *b);			/* keeps the memory; for tests and benchmarks */
 void buf_add(struct buf *b, const void *data, size_t len);
 void buf_adds(struct buf *b, const char *text);
 void buf_addf(struct buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);

@@ -27,6 +27,6 @@ void retire(struct rcu_head *head);
 /* Waits until all that was retired so far is freed. */
 void retire_wait(void);
 
-size_t retire_pending(void);	/* bytes that wait now */
+size_t retire_pending(void);	/* bytes that wait now; for tests */
 
 #endif
