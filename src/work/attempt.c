@@ -92,7 +92,7 @@ int batch_attempt(struct worker *w, struct batch *b, struct session *s, struct e
 
 /* A strand may have cost the session that handled it: it goes alone from now on, and
  * one that did is charged. */
-static void suspect_all(struct batch *b, int ret, const struct err *e)
+static void go_alone(struct batch *b, int ret, const struct err *e)
 {
 	for (size_t i = 0; i < b->n; i++) {
 		struct delivery *d = b->items[i];
@@ -117,7 +117,7 @@ static bool ended_by_strand(const struct batch *b, int ret)
  * of its own, say, so at the first such fault in a row it is not kept. */
 void batch_clean_up(struct worker *w, struct batch *b, struct session *s, int ret, struct err *e)
 {
-	bool suspect = b->fault == FAULT_CONFIGURATION || b->fault == FAULT_RESOURCES;
+	bool session_spoilt = b->fault == FAULT_CONFIGURATION || b->fault == FAULT_RESOURCES;
 	struct outage *trouble = &w->trouble[b->route->index];
 	int64_t deadline = clock_after_ms(w->context->conf->db_connect_timeout_ms);
 	struct err ignored;
@@ -125,8 +125,8 @@ void batch_clean_up(struct worker *w, struct batch *b, struct session *s, int re
 	if (ret == STRAND_ETIMEOUT && b->stage != STAGE_COMMIT)
 		conn_kill(s->conn, true);
 	if (ended_by_strand(b, ret))
-		suspect_all(b, ret, e);
-	if ((suspect && !trouble->failures) || !conn_usable(s->conn) || batch_rollback(s, &ignored) ||
+		go_alone(b, ret, e);
+	if ((session_spoilt && !trouble->failures) || !conn_usable(s->conn) || batch_rollback(s, &ignored) ||
 	    session_scrub(s, deadline, &ignored))
 		connpool_discard(&w->pool, 0);
 	if (ret != STRAND_ESTOPPED)

@@ -70,7 +70,7 @@ int batch_charge_lease(struct batch *b, struct session *s, const struct err *why
  * is a retry that is due.  Within the transaction that has the strand. */
 int batch_give_back(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
 
-/* Steps that both kinds share (claim.c, settle.c, charge.c). */
+/* Steps that both kinds share. */
 
 /* Writes the failed attempt of item `i` into its receipt: ITEM_RETRY or ITEM_FAILED.
  * Within the transaction that has the strand. */
@@ -78,10 +78,6 @@ int batch_charge(struct batch *b, struct session *s, size_t i, const struct err 
 /* Its receipt, as the open transaction has it, is `failed`: that is told, and counts
  * towards the route's suspension. */
 void batch_note_final(struct batch *b, size_t i, int attempt, const struct err *why);
-/* COMMIT by itself. */
-int batch_commit(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
-/* Frees what the batch holds but its items. */
-void batch_release(struct batch *b);
 
 /* BEGIN, settings, claim: sets ITEM_OURS.  Leaves the transaction open. */
 int batch_claim(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
@@ -96,6 +92,7 @@ int batch_settle_in_turn(struct batch *b, struct session *s, struct err *e) MUST
 /* Ends the transaction; STRAND_EPROTO when the server answered ROLLBACK. */
 int batch_send_commit(struct session *s, struct err *e) MUST_CHECK;
 int batch_fetch_commit(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
+int batch_commit(struct batch *b, struct session *s, struct err *e) MUST_CHECK;	/* the two by themselves */
 int batch_rollback(struct session *s, struct err *e) MUST_CHECK;
 /* Looks at what is still ITEM_OURS after a commit: forged, settled before, in doubt. */
 int batch_examine(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
@@ -108,5 +105,7 @@ void batch_undo(struct batch *b);
 size_t batch_list_ours(const struct batch *b, size_t *positions, struct buf *ids);
 /* Deadline of one statement of the batch. */
 int64_t batch_deadline(const struct batch *b);
+/* Frees what the batch holds but its items. */
+void batch_release(struct batch *b);
 
 #endif

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/activity.h"
 #include "base/log.h"
 #include "strand/suspension.h"
 
@@ -77,35 +76,4 @@ int batch_charge(struct batch *b, struct session *s, size_t i, const struct err 
 				   " changed by another", b->items[i]->id), e);
 	PQclear(res);
 	return ret;
-}
-
-int batch_commit(struct batch *b, struct session *s, struct err *e)
-{
-	int64_t deadline = batch_deadline(b);
-	int ret = conn_pipeline_enter(s->conn, e), left;
-
-	activity_set_on("committing", b->route->conf->tag, 0, (unsigned)b->n);
-	if (!ret)
-		ret = batch_send_commit(s, e);
-	if (!ret)
-		ret = conn_sync(s->conn, e);
-	if (!ret)
-		ret = batch_fetch_commit(b, s, e);
-	if (conn_usable(s->conn)) {
-		left = conn_fetch_sync(s->conn, deadline, ret ? NULL : e);
-		ret = ret ? ret : left;
-	}
-	if (conn_usable(s->conn)) {
-		left = conn_pipeline_leave(s->conn, ret ? NULL : e);
-		ret = ret ? ret : left;
-	}
-	return batch_failed(b, STAGE_COMMIT, ret, e);
-}
-
-void batch_release(struct batch *b)
-{
-	free(b->states);
-	free(b->suspects);
-	b->states = NULL;
-	b->suspects = NULL;
 }

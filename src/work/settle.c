@@ -70,6 +70,29 @@ int batch_fetch_commit(struct batch *b, struct session *s, struct err *e)
 	return ret;
 }
 
+int batch_commit(struct batch *b, struct session *s, struct err *e)
+{
+	int64_t deadline = batch_deadline(b);
+	int ret = conn_pipeline_enter(s->conn, e), left;
+
+	activity_set_on("committing", b->route->conf->tag, 0, (unsigned)b->n);
+	if (!ret)
+		ret = batch_send_commit(s, e);
+	if (!ret)
+		ret = conn_sync(s->conn, e);
+	if (!ret)
+		ret = batch_fetch_commit(b, s, e);
+	if (conn_usable(s->conn)) {
+		left = conn_fetch_sync(s->conn, deadline, ret ? NULL : e);
+		ret = ret ? ret : left;
+	}
+	if (conn_usable(s->conn)) {
+		left = conn_pipeline_leave(s->conn, ret ? NULL : e);
+		ret = ret ? ret : left;
+	}
+	return batch_failed(b, STAGE_COMMIT, ret, e);
+}
+
 int batch_rollback(struct session *s, struct err *e)
 {
 	return conn_query(s->conn, "ROLLBACK", 0, NULL, clock_after_ms(SETTLE_SLACK_MS), NULL, e);
@@ -101,6 +124,14 @@ size_t batch_list_ours(const struct batch *b, size_t *positions, struct buf *ids
 	}
 	array_end(ids);
 	return n;
+}
+
+void batch_release(struct batch *b)
+{
+	free(b->states);
+	free(b->suspects);
+	b->states = NULL;
+	b->suspects = NULL;
 }
 
 void batch_undo(struct batch *b)
