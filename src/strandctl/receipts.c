@@ -10,7 +10,7 @@ static const char columns_sql[] =
 	" concat(coalesce(r.state, 'waiting'), CASE WHEN r.state = 'retry' THEN ' due ' || r.due_at::timestamptz(0) END,"
 	"  CASE WHEN r.state = 'retry' AND r.attempt > 0 THEN ' after attempt ' || r.attempt END,"
 	"  CASE WHEN $6::boolean AND NOT " FINAL " THEN ', route suspended' END),"
-	" r.attempt, r.started_at::timestamptz(3), r.finished_at::timestamptz(3), " HOP("1") ","
+	" r.attempt, " HOP("1") ","
 	" translate(concat_ws(' ', nullif('[' || r.sqlstate || ']', '[]'), r.error), E'\\n\\r\\t', '   '),"
 	" array_to_string(r.reply_ids, E'\\n'),"
 	" jsonb_build_object('tag', $3::text, 'receiver', $4::text, 'state', coalesce(r.state, 'waiting'),"

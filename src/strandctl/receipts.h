@@ -1,4 +1,5 @@
 /* Receipts of given strands on a route, with what one would ask about them.
+ * The main thread's, as all that talks through a struct ctl.
  */
 #ifndef STRANDD_STRANDCTL_RECEIPTS_H
 #define STRANDD_STRANDCTL_RECEIPTS_H
@@ -12,8 +13,6 @@ enum receipt_column {
 	RECEIPT_FINAL,
 	RECEIPT_SHOWN,		/* the state for people: when a retry is due, a suspension */
 	RECEIPT_ATTEMPT,
-	RECEIPT_STARTED,
-	RECEIPT_FINISHED,
 	RECEIPT_HOP_MS,		/* tagged_at to finished_at */
 	RECEIPT_ERROR,		/* with its SQLSTATE, one line */
 	RECEIPT_REPLY_IDS,	/* parted by newlines */
@@ -24,7 +23,8 @@ enum receipt_column {
 
 /* Of the strands of a->source with these ids (a PostgreSQL array): a row for
  * each that has a receipt on the route or bears its tag.  `replies`: look the
- * reply rows up as well. */
+ * reply rows up as well.  The caller PQclears the result.  Errors of ctl_query,
+ * STRAND_ENOMEM. */
 int receipts_query(struct ctl *ctl, const struct attachment *a, const char *ids, bool replies,
 		   PGresult **ret_result, struct err *e) MUST_CHECK;
 

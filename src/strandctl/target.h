@@ -1,4 +1,8 @@
-/* The table that strands are published to: its columns and routes. */
+/* The table that strands are published to: its columns and routes.
+ *
+ * Loaded once, then only read; no call but target_load asks the server.  The main
+ * thread's.  STRAND_EINVAL is the user's mistake, with near names in the text.
+ */
 #ifndef STRANDD_STRANDCTL_TARGET_H
 #define STRANDD_STRANDCTL_TARGET_H
 
@@ -16,11 +20,11 @@ struct target {
 	bool allow_unrouted;
 };
 
-/* STRAND_EINVAL when there is no such table, or it cannot hold strands.  Borrows
- * the catalog. */
+/* STRAND_EINVAL when there is no such table, or it cannot hold strands; errors of
+ * ctl_query, STRAND_ENOMEM.  Borrows the catalog. */
 int target_load(struct target *t, struct ctl *ctl, const char *table, const struct catalog *c,
 		bool allow_unrouted, struct err *e) MUST_CHECK;
-void target_release(struct target *t);
+void target_release(struct target *t);	/* also after a target_load that failed; takes a zeroed one */
 
 /* Index of the column in t->columns, or -1. */
 int target_column(const struct target *t, const char *name);
@@ -33,7 +37,8 @@ int target_check_column(const struct target *t, const char *name, struct err *e)
  * that would not be heeded. */
 int target_check_tag(const struct target *t, const char *tag, struct err *e) MUST_CHECK;
 
-/* "AD_" and 12 random hex digits; the caller frees it. */
+/* "AD_" and 12 random hex digits; the caller frees it.  NULL: out of memory, or no
+ * random bytes. */
 char *target_new_id(const struct target *t);
 
 #endif

@@ -1,5 +1,7 @@
 /* What the statements of a route need to know of the receiving table, as SQL
- * text quoted by the server; private to src/work. */
+ * text quoted by the server; private to src/work.  All calls: the thread that has the
+ * connection.
+ */
 #ifndef STRANDD_WORK_COLUMNS_H
 #define STRANDD_WORK_COLUMNS_H
 
@@ -14,6 +16,7 @@
 	"(SELECT pg_catalog.sum(a.attnum * a.xmin::text::pg_catalog.int8)::text" \
 	" FROM pg_catalog.pg_attribute a WHERE a.attrelid = " oid " AND a.attnum > 0)"
 
+/* All strings are owned. */
 struct columns {
 	char *names;		/* id, module, kind: for INSERT INTO t (...) */
 	char *values;		/* their expressions over handled g and record r */
@@ -26,8 +29,10 @@ struct columns {
 	char *shape;		/* what COLUMNS_SHAPE was */
 };
 
+/* One statement.  Errors of conn_query, STRAND_ENOMEM; what is not a table any more is
+ * STRAND_ESQL. */
 int columns_read(struct columns *ret, const struct route *r, struct conn *c, int64_t deadline,
 		 struct err *e) MUST_CHECK;
-void columns_release(struct columns *cols);
+void columns_release(struct columns *cols);	/* takes a zeroed one */
 
 #endif

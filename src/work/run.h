@@ -1,11 +1,17 @@
-/* What the files of one worker share; private to src/work, and its own thread's. */
+/* What the files of one worker share; private to src/work.
+ *
+ * A worker, its batch and its session belong to its own thread, which makes all these
+ * calls.  Low layers return errors; here it is decided what becomes of them, and they
+ * are logged, once.
+ */
 #ifndef STRANDD_WORK_RUN_H
 #define STRANDD_WORK_RUN_H
 
 #include "work/worker.h"
 
 /* Runs the batch's transactions: plain, then guarded if a strand is to blame; behind
- * a lease, if its one strand goes alone; guarded at once, if it is a probe. */
+ * a lease, if its one strand goes alone; guarded at once, if it is a probe.  0, or an
+ * error as batch_run's. */
 int batch_attempt(struct worker *w, struct batch *b, struct session *s, struct err *e) MUST_CHECK;
 
 /* After batch_attempt failed with `ret`: the session is rolled back, or thrown away;
@@ -13,10 +19,10 @@ int batch_attempt(struct worker *w, struct batch *b, struct session *s, struct e
 void batch_clean_up(struct worker *w, struct batch *b, struct session *s, int ret, struct err *e);
 
 /* Each item goes where its state says: done with, or to be tried again.  `ran`: the
- * transaction stands. */
+ * transaction stands.  The items are the queue's again. */
 void batch_end(struct worker *w, struct batch *b, bool ran);
 
-/* To be tried again, after a pause that grows up to `cap_ms`. */
+/* Takes the delivery: to be tried again, after a pause that grows up to `cap_ms`. */
 void worker_put_off(struct worker *w, struct delivery *d, int64_t cap_ms);
 #define AGAIN_CAP_MS 5000
 
