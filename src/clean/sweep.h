@@ -1,10 +1,10 @@
 /* One run of the cleanup over all modules' tables, in batches.
  *
  * What may be deleted is decided by strandd.clean_strands and its kin in the
- * database (sql/29_cleanup.sql); here is the order of a run: receipts whose strands
- * have been gone for long enough, then each table's old strands, then a share of
- * the search for receipts whose strands somebody deleted by hand (`search`; or the
- * last two the other way round, `search_first`).
+ * database (sql/29_cleanup.sql, 30_clean_receipts.sql); here is the order of a run:
+ * receipts whose strands have been gone for long enough, then each table's old strands,
+ * then a share of the search for receipts whose strands somebody deleted by hand
+ * (`search`; or the last two the other way round, `search_first`).
  *
  * A struct sweep belongs to one thread.  After STRAND_ECONN, STRAND_ETIMEOUT or
  * STRAND_ESTOPPED its connection is broken, as conn.h has it; what the server still
