@@ -1,7 +1,6 @@
 #include "base/log_journal.h"
 
 #include <stddef.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/un.h>

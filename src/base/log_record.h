@@ -8,7 +8,6 @@
 #ifndef STRANDD_BASE_LOG_RECORD_H
 #define STRANDD_BASE_LOG_RECORD_H
 
-#include <stdarg.h>
 #include <stdint.h>
 #include <time.h>
 

@@ -1,6 +1,5 @@
 #include "base/utf8.h"
 
-#include <stdbool.h>
 #include <stddef.h>
 
 /* Bytes of the letter that starts with `lead`, 0 when none does, and the bounds

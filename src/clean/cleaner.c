@@ -8,6 +8,7 @@
 #include "base/activity.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "clean/sweep.h"
 
 #define LOOK_MS 60000		/* is a run due by now?  another daemon may have made one, or died in it */
 #define HELD_MS 2000		/* is the run at work over?  a generation's ends when the next one serves */

@@ -14,7 +14,6 @@
 #include <stdatomic.h>
 
 #include "base/outage.h"
-#include "clean/sweep.h"
 #include "strand/context.h"
 
 /* Of all cleaners of the process: what outlives the struct that made it.  All zero at

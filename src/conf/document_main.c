@@ -1,7 +1,6 @@
 /* Writes what is made from the option tables: `documents conf/strandd.conf
  * man/strandd.8`.  The manual keeps what is written by hand around the marks. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "conf/document.h"

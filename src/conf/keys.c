@@ -1,6 +1,5 @@
 #include "conf/keys.h"
 
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 

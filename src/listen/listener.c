@@ -1,6 +1,5 @@
 #include "listen/listener.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "base/activity.h"

@@ -4,7 +4,6 @@
 
 #include <stdint.h>
 
-#include "base/err.h"
 #include "base/event.h"
 
 /* Waits until `e` is signalled, `deadline`, or `stop_fd` (-1: none) is readable.

@@ -3,7 +3,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 static bool number(const char **p, uint64_t *ret)
 {

@@ -16,7 +16,6 @@
 #define STRANDD_STATS_METRIC_H
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 #include "base/buf.h"

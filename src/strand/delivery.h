@@ -9,7 +9,6 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
 struct delivery {
 	unsigned route;		/* index in the daemon's route table */

@@ -1,6 +1,5 @@
 /* strandctl attach: one route, with everything that its two tables need. */
 #include <stdio.h>
-#include <string.h>
 
 #include "strandctl/catalog.h"
 #include "strandctl/ctl.h"

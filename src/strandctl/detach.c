@@ -1,5 +1,4 @@
 /* strandctl detach: ends a route.  Its receipts stay. */
-#include <stdio.h>
 #include <string.h>
 
 #include "strandctl/catalog.h"

@@ -2,7 +2,6 @@
 #include "strandctl/failed.h"
 
 #include <ctype.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/nearest.h"

@@ -1,6 +1,5 @@
 #include "strandctl/grow.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "pg/array.h"

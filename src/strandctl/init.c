@@ -2,7 +2,6 @@
  * be in use.  Every step can be repeated, so an interrupted init is completed by
  * the next one. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "strandctl/catalog.h"

@@ -1,7 +1,5 @@
 /* strandctl read: one strand, column by column, and its receipts. */
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "base/buf.h"
 #include "strandctl/catalog.h"

@@ -1,6 +1,5 @@
 /* strandctl recent: the newest strands, of those that bear given tags. */
 #include <json-c/json.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,4 @@
 /* strandctl resume: ends the suspension of routes whose handler is mended. */
-#include <stdio.h>
 #include <string.h>
 
 #include "strandctl/catalog.h"

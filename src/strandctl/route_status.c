@@ -1,7 +1,6 @@
 #include "strandctl/route_status.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"

@@ -8,7 +8,6 @@
 #ifndef STRANDD_STRANDCTL_ROW_H
 #define STRANDD_STRANDCTL_ROW_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include <json-c/json.h>

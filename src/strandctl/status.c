@@ -2,9 +2,7 @@
  * route.  Every count has a bound, so the command is cheap on any table. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "base/buf.h"
 #include "strandctl/catalog.h"
 #include "strandctl/ctl.h"
 #include "strandctl/options.h"

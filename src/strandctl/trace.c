@@ -1,5 +1,4 @@
 /* strandctl trace: the tree of strands that one strand belongs to. */
-#include <stdio.h>
 #include <string.h>
 
 #include "base/buf.h"

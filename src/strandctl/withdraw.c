@@ -1,5 +1,4 @@
 /* strandctl withdraw: takes unread strands off their routes. */
-#include <stdio.h>
 #include <string.h>
 
 #include "base/buf.h"

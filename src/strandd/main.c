@@ -6,7 +6,6 @@
 
 #include "base/activity.h"
 #include "base/log.h"
-#include "base/thread.h"
 #include "conf/conf.h"
 #include "strandd/arguments.h"
 #include "strandd/service.h"

@@ -5,8 +5,8 @@
 #define STRANDD_WORK_BATCH_H
 
 #include "base/buf.h"
-#include "queue/queue.h"
 #include "strand/context.h"
+#include "strand/delivery.h"
 #include "work/outcome.h"
 #include "work/session.h"
 

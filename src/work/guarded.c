@@ -6,7 +6,6 @@
 #include "base/activity.h"
 #include "base/buf.h"
 #include "base/clock.h"
-#include "base/log.h"
 #include "pg/array.h"
 #include "strand/suspension.h"
 

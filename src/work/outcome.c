@@ -1,6 +1,5 @@
 #include "work/outcome.h"
 
-#include <stdbool.h>
 #include <string.h>
 
 /* SQLSTATEs, or their first characters, that mean the same at every stage.

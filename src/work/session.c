@@ -4,8 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/buf.h"
-
 int session_open(struct session **ret_session, const struct conn_target *target,
 		 const struct route_table *routes, int64_t deadline, int stop_fd, struct err *e)
 {

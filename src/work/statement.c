@@ -1,7 +1,6 @@
 #include "work/statement.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/buf.h"
 #include "work/columns.h"

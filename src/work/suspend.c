@@ -2,8 +2,6 @@
  * and in the database, and a few strands probe it now and then. */
 #include "work/run.h"
 
-#include <string.h>
-
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"

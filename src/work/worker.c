@@ -1,7 +1,5 @@
 #include "work/worker.h"
 
-#include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/activity.h"
