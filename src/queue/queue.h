@@ -71,8 +71,9 @@ enum queue_answer queue_offer(struct queue *q, unsigned route, const char *id, s
 size_t queue_take(struct queue *q, unsigned worker, struct delivery **out, size_t max,
 		  unsigned *ret_route);
 
-/* The same from this route alone, whether it is closed or not, by any worker: its
- * high lane, else its normal one.  0 also when it is at its cap. */
+/* The same from this route alone, whether it is closed or not, by any worker, and from
+ * both its lanes: half of one, half of the other, which is first in turn; more of one
+ * where the other has less.  0 also when it is at its cap. */
 size_t queue_take_closed(struct queue *q, unsigned route, struct delivery **out, size_t max);
 
 /* Of a closed route nothing is taken by queue_take, once the takes that had begun

@@ -21,6 +21,7 @@ enum { LANE_HIGH, LANE_NORMAL, LANES };
 struct lanes {
 	struct lane lanes[LANES];
 	struct gate gate;
+	_Atomic unsigned closed_turn;	/* the lane that queue_take_closed looks at first */
 	unsigned batch;			/* 0: the taker's max */
 };
 

@@ -3,8 +3,17 @@
 
 #include "queue/queue_private.h"
 
-static size_t take_lane(struct queue *q, unsigned route, int lane, bool closed_too,
-			struct delivery **out, size_t max)
+/* By a caller that is counted in. */
+static size_t take_from(struct lanes *r, int lane, struct delivery **out, size_t max)
+{
+	size_t n = max ? lane_take(&r->lanes[lane], out, max) : 0;
+
+	for (size_t i = 0; i < n; i++)
+		inflight_taken(inflight_entry(out[i]));
+	return n;
+}
+
+static size_t take_lane(struct queue *q, unsigned route, int lane, struct delivery **out, size_t max)
 {
 	struct lanes *r = &q->routes[route];
 
@@ -13,11 +22,9 @@ static size_t take_lane(struct queue *q, unsigned route, int lane, bool closed_t
 	while (lane_queued(&r->lanes[lane])) {
 		size_t n;
 
-		if (!(closed_too ? gate_enter_closed(&r->gate) : gate_enter(&r->gate)))
+		if (!gate_enter(&r->gate))
 			return 0;
-		n = lane_take(&r->lanes[lane], out, max);
-		for (size_t i = 0; i < n; i++)
-			inflight_taken(inflight_entry(out[i]));
+		n = take_from(r, lane, out, max);
 		if (n)
 			return n;
 		/* Another worker was faster.  While we held the place on the
@@ -35,7 +42,7 @@ static size_t take_in_turn(struct queue *q, int lane, struct delivery **out, siz
 
 	for (unsigned i = 0; i < q->n_routes; i++) {
 		unsigned route = (first + i) % q->n_routes;
-		size_t n = take_lane(q, route, lane, false, out, max);
+		size_t n = take_lane(q, route, lane, out, max);
 
 		if (n == 0)
 			continue;
@@ -92,11 +99,23 @@ size_t queue_take(struct queue *q, unsigned worker, struct delivery **out, size_
 
 size_t queue_take_closed(struct queue *q, unsigned route, struct delivery **out, size_t max)
 {
-	size_t n = 0;
+	struct lanes *r = &q->routes[route];
+	int first;
+	size_t n;
 
-	for (int lane = 0; max && !n && lane < LANES; lane++)
-		n = take_lane(q, route, lane, true, out, max);
+	if (r->batch && r->batch < max)
+		max = r->batch;
+	if (!gate_enter_closed(&r->gate))
+		return 0;
+	/* What is wrong with the urgent ones need not be wrong with the others.
+	 * Relaxed: whose turn it is, no more. */
+	first = atomic_fetch_xor_explicit(&r->closed_turn, 1, memory_order_relaxed) ? LANE_NORMAL : LANE_HIGH;
+	n = take_from(r, first, out, (max + 1) / 2);
+	n += take_from(r, first == LANE_HIGH ? LANE_NORMAL : LANE_HIGH, out + n, max - n);
+	n += take_from(r, first, out + n, max - n);
 	if (n)
 		queue_wake_if_work(q);	/* as above */
+	else
+		queue_leave(q, route);
 	return n;
 }

@@ -431,12 +431,21 @@ START_TEST(nothing_is_taken_of_a_closed_route)
 	queue_return(q, out[0]);	/* the probe failed */
 	queue_leave(q, 1);
 	ck_assert_int_eq(queue_wait(q, GENERAL, clock_after_ms(20), -1), STRAND_ETIMEOUT);
-	ck_assert_uint_eq(queue_take_closed(q, 1, out, 10), 2);	/* by any worker, and high first */
-	finish(out, 2, 1);
-	ck_assert_uint_eq(queue_take_closed(q, 1, out, 10), 1);
+	/* by any worker, of both lanes, and those of another first each time */
+	ck_assert_uint_eq(queue_take_closed(q, 1, out, 1), 1);
 	ck_assert_str_eq(out[0]->id, "n");
 	queue_return(q, out[0]);
 	queue_leave(q, 1);
+	ck_assert_uint_eq(queue_take_closed(q, 1, out, 2), 2);
+	ck_assert_str_eq(out[0]->id, "h2");
+	ck_assert_str_eq(out[1]->id, "n");
+	queue_return(q, out[1]);
+	finish(out, 1, 1);
+	ck_assert_uint_eq(queue_take_closed(q, 1, out, 10), 2);
+	ck_assert_str_eq(out[0]->id, "n");
+	ck_assert_str_eq(out[1]->id, "h1");
+	queue_return(q, out[0]);
+	finish(out + 1, 1, 1);
 
 	queue_open(q, 1);
 	queue_open(q, 1);
