@@ -112,6 +112,8 @@ void suspension_probed(struct suspensions *s, unsigned route, bool tried)
 {
 	struct suspension *r = &s->routes[route];
 
+	if (!LOAD(r->probing))
+		return;
 	if (tried && LOAD(r->probes) < PROBES_MAX)
 		atomic_fetch_add_explicit(&r->probes, 1, memory_order_relaxed);
 	schedule(r);

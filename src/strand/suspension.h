@@ -50,7 +50,8 @@ bool suspension_recorded(const struct suspensions *s, unsigned route);
  * suspension_probed or suspension_end; -1: none. */
 int suspension_due(struct suspensions *s, int64_t now);
 /* `tried`: a strand was handled, and failed; else there was none: the next probe is
- * as soon as this one was. */
+ * as soon as this one was.  Of several
+ * calls in one probe the first counts. */
 void suspension_probed(struct suspensions *s, unsigned route, bool tried);
 int64_t suspension_next(const struct suspensions *s);	/* when a probe is due; INT64_MAX: none */
 

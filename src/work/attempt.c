@@ -42,8 +42,10 @@ static int charge_loss(struct batch *b, struct session *s, struct err *e)
 	struct err why = { .code = STRAND_ECONN };
 	int ret;
 
-	err_set(&why, STRAND_ECONN, strcmp(d->lost, "57014") ? "the session ended while the handler ran"
-		: "the handler did not end in time (workers.handler_timeout), and its session was ended");
+	err_set(&why, STRAND_ECONN, "%s", !strcmp(d->lost, "57014")
+		? "the handler did not end in time (workers.handler_timeout), and its session was ended"
+		: !strncmp(d->lost, "08", 2) || !strncmp(d->lost, "57P", 3) ? "the session ended while the handler ran"
+		: "the handler's transaction failed at its COMMIT");
 	memcpy(why.sqlstate, d->lost, sizeof(why.sqlstate));
 	b->leased = d->leased;
 	ret = batch_charge_lease(b, s, &why, e);
@@ -70,8 +72,15 @@ static int run_alone(struct batch *b, struct session *s, struct err *e)
 	}
 	b->leased = d->leased;
 	ret = batch_run_guarded(b, s, e);
-	if (!ret && b->states[0] == ITEM_PUT_OFF)
-		d->leased = 0;	/* given back */
+	/* Another has the strand, or the turn of a serial route, now: this lease is not to
+	 * look left behind to it, and cost an attempt. */
+	if (!ret && b->states[0] == ITEM_TAKEN && d->leased) {
+		b->states[0] = ITEM_PUT_OFF;
+		ret = batch_give_back(b, s, e);
+	}
+	/* Given back; or the receipt is another's by now, and a new lease shows how it is. */
+	if (ret ? ret == STRAND_EPROTO : b->states[0] == ITEM_PUT_OFF)
+		d->leased = 0;
 	return ret;
 }
 
@@ -113,6 +122,25 @@ static bool ended_by_strand(const struct batch *b, int ret)
 	return b->stage == STAGE_HANDLE || (b->stage == STAGE_COMMIT && ret != STRAND_ETIMEOUT);
 }
 
+bool batch_spoilt_session(const struct err *e)
+{
+	return e->code == STRAND_ESQL && (!strcmp(e->sqlstate, "26000") || !strcmp(e->sqlstate, "42P05"));
+}
+
+/* The transaction fails at COMMIT, where nobody knows whose doing it is: by a cursor
+ * WITH HOLD, say, whose query runs then.  Each goes alone, and then it is known.  A
+ * first failure may be a race. */
+static void look_at_commit(struct batch *b, const struct err *e)
+{
+	for (size_t i = 0; i < b->n; i++) {
+		struct delivery *d = b->items[i];
+
+		if (d->leased)
+			snprintf(d->lost, sizeof(d->lost), "%s", e->sqlstate);
+		d->alone = d->alone || d->tries;
+	}
+}
+
 /* An earlier handler may have spoilt the session, by DEALLOCATE or a statement_timeout
  * of its own, say, so at the first such fault in a row it is not kept. */
 void batch_clean_up(struct worker *w, struct batch *b, struct session *s, int ret, struct err *e)
@@ -126,7 +154,9 @@ void batch_clean_up(struct worker *w, struct batch *b, struct session *s, int re
 		conn_kill(s->conn, true);
 	if (ended_by_strand(b, ret))
 		go_alone(b, ret, e);
-	if ((session_spoilt && !trouble->failures) || !conn_usable(s->conn) || batch_rollback(s, &ignored) ||
+	if (b->fault == FAULT_HANDLER && b->stage == STAGE_COMMIT)
+		look_at_commit(b, e);
+	if ((session_spoilt && !trouble->failures) || batch_spoilt_session(e) || !conn_usable(s->conn) || batch_rollback(s, &ignored) ||
 	    session_scrub(s, deadline, &ignored))
 		connpool_discard(&w->pool, 0);
 	if (ret != STRAND_ESTOPPED)

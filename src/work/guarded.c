@@ -121,7 +121,8 @@ static int suspect(struct batch *b, struct session *s, size_t i, const struct er
 	if (d->suspicions && d->successes != successes && !b->probe)
 		return batch_charge(b, s, i, why, e);
 	d->successes = successes;
-	d->suspicions++;
+	/* A probe is to find out about the route. */
+	d->suspicions += !b->probe;
 	if (!b->suspects)
 		b->suspects = calloc(b->n, sizeof(*b->suspects));
 	if (!b->suspects)

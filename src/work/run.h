@@ -18,6 +18,9 @@ int batch_attempt(struct worker *w, struct batch *b, struct session *s, struct e
  * the strands remember what may be their own doing; the log is told. */
 void batch_clean_up(struct worker *w, struct batch *b, struct session *s, int ret, struct err *e);
 
+/* Does the error say that statements of the session are gone, or are there already? */
+bool batch_spoilt_session(const struct err *e);
+
 /* Each item goes where its state says: done with, or to be tried again.  `ran`: the
  * transaction stands.  The items are the queue's again. */
 void batch_end(struct worker *w, struct batch *b, bool ran);

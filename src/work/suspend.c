@@ -75,21 +75,28 @@ static size_t in_state(const struct batch *b, enum item_state state)
 	return n;
 }
 
-static void judge_probe(struct worker *w, const struct batch *b, int ret)
+static void judge_probe(struct worker *w, const struct batch *b, int ret, const struct err *e)
 {
+	const struct err *why = ret ? e : &b->why;
+	const char *values[] = { why->text, why->sqlstate };
+	struct suspensions *all = w->context->suspensions;
 	bool tried = ret ? b->fault == FAULT_CONFIGURATION || b->stage == STAGE_HANDLE
 			 : in_state(b, ITEM_PUT_OFF) || in_state(b, ITEM_RETRY) || in_state(b, ITEM_FAILED);
 
 	if (!ret && in_state(b, ITEM_SETTLED))
 		resume(w, b->route);
 	else
-		suspension_probed(w->context->suspensions, b->route->index, tried);
+		suspension_probed(all, b->route->index, tried);
+	/* Else operators and other instances would not learn of it. */
+	if (tried && why->code && suspension_on(all, b->route->index) && !suspension_recorded(all, b->route->index) &&
+	    record(w, b->route, suspended, 2, values))
+		(void)suspension_begin(all, b->route->index, true);
 }
 
 void worker_judge_route(struct worker *w, const struct batch *b, int ret, const struct err *e)
 {
 	if (b->probe) {
-		judge_probe(w, b, ret);
+		judge_probe(w, b, ret, e);
 	} else if (ret) {
 		/* The first such fault may be the session's, which is renewed. */
 		if (b->fault == FAULT_CONFIGURATION && w->trouble[b->route->index].failures > 1)

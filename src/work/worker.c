@@ -144,7 +144,8 @@ static void run_batch(struct worker *w, struct batch *b, struct session *s)
 	else
 		tell_success(w, b);
 	if (!ret && handler_failed(b) &&
-	    session_scrub(s, clock_after_ms(w->context->conf->db_connect_timeout_ms), &e))
+	    (batch_spoilt_session(&b->why) ||
+	     session_scrub(s, clock_after_ms(w->context->conf->db_connect_timeout_ms), &e)))
 		connpool_discard(&w->pool, 0);
 	worker_judge_route(w, b, ret, &e);
 	end_last(w);
@@ -182,10 +183,11 @@ static void work_on(struct worker *w, unsigned route, struct delivery **items, s
 }
 
 /* A strand whose handling cost a connection may cost the next one too, so it goes
- * without others. */
+ * without others; and as many of them as there is time for, as with a batch. */
 static void work(struct worker *w, unsigned route, struct delivery **items, size_t n, bool probe)
 {
 	struct queue *q = w->context->queue;
+	int64_t enough = clock_after_ms(w->context->conf->handler_timeout_ms / 2);
 	size_t together = 0, fit;
 
 	for (size_t i = 0; i < n; i++) {
@@ -201,7 +203,8 @@ static void work(struct worker *w, unsigned route, struct delivery **items, size
 	for (size_t i = fit; i < together; i++)
 		queue_return(q, items[i]);
 	for (size_t i = together; i < n; i++) {
-		if (stop_level(w->context->stop) == STOP_NONE && !suspension_on(w->context->suspensions, route) == !probe)
+		if (stop_level(w->context->stop) == STOP_NONE && clock_now() < enough &&
+		    !suspension_on(w->context->suspensions, route) == !probe)
 			work_on(w, route, &items[i], 1, probe);
 		else {
 			/* Nothing may have run, and the last batch's items would be

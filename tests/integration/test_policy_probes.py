@@ -1,0 +1,87 @@
+"""Probes of suspended routes, and sessions that a handler has spoilt."""
+
+import time
+
+import policy_support as p
+import service
+
+QUICK = {"initial": "1ms", "cap": "1ms"}
+
+
+def suspended(db):
+    return db.value("SELECT suspended_at IS NOT NULL FROM dm_routes WHERE tag = %s", (p.PLAN,))
+
+
+def test_urgent_poison_does_not_keep_the_route_suspended(db, daemon, wait_until):
+    """A probe takes strands of both lanes."""
+    for n in range(12):
+        p.publish(db, f"AD_bad_{n}", "table", tags=["priority:high"])
+    p.serve(db, daemon, attempts=3, suspend_after=20, backoff=QUICK)
+    wait_until(lambda: suspended(db))
+    service.publish_many(db, "ad_strands", "AD_ok_", 30, [p.PLAN], kind="good")
+    wait_until(lambda: list(service.states(db, "dm", p.PLAN).values()).count("done") == 30, 40)
+
+
+def test_a_session_without_its_statements_is_not_kept(db, daemon, wait_until):
+    """Also when it shows in a batch that was committed."""
+    service.function(db, """BEGIN
+        IF strand->>'kind' = 'deallocate' THEN DEALLOCATE ALL; END IF;
+        IF strand->>'kind' = 'raise' THEN RAISE EXCEPTION 'no luck'; END IF;
+        RETURN NEXT jsonb_build_object('kind', 'reply');
+    END""", name="test.spoils")
+    with db.connect(autocommit=False) as conn:
+        for n, kind in enumerate(["raise", "deallocate", "good", "good"]):
+            db.execute("INSERT INTO ad_strands (id, tags, kind) VALUES (%s, %s, %s)", (f"AD_{n}", f'["{p.PLAN}"]', kind), conn)
+    daemon([p.route("test.spoils", attempts=1)], {"workers": {"threads": 1}})
+    wait_until(lambda: sorted(service.states(db, "dm", p.PLAN).values()) == ["done", "done", "done", "failed"], 30)
+    for n in range(20):
+        p.publish(db, f"AD_x{n}", "deallocate" if n % 5 == 0 else "good")
+    wait_until(lambda: list(service.states(db, "dm", p.PLAN).values()).count("done") == 23, 30)
+
+
+def test_what_fails_at_commit_alone_is_charged(db, daemon, wait_until):
+    """A cursor WITH HOLD runs its query at COMMIT, behind every guard."""
+    service.function(db, """BEGIN
+        IF strand->>'kind' = 'hold' THEN
+            EXECUTE 'DECLARE c CURSOR WITH HOLD FOR SELECT 1 / (x - 1) FROM generate_series(1, 1) x';
+        END IF;
+        RETURN NEXT jsonb_build_object('kind', 'reply');
+    END""", name="test.holds")
+    with db.connect(autocommit=False) as conn:
+        for n in range(10):
+            db.execute("INSERT INTO ad_strands (id, tags, kind) VALUES (%s, %s, %s)",
+                       (f"AD_{n}", f'["{p.PLAN}"]', "hold" if n == 4 else "good"), conn)
+    daemon([p.route("test.holds", attempts=2, backoff=QUICK)])
+    wait_until(lambda: list(service.states(db, "dm", p.PLAN).values()).count("done") == 9, 30)
+    failed = p.in_state(db, "AD_4", "failed", wait_until, 30)
+    assert failed["attempt"] == 2 and failed["sqlstate"] == "22012" and "COMMIT" in failed["error"], failed
+
+
+def test_a_lease_that_lost_its_turn_costs_nothing(db, daemon, wait_until):
+    """Two instances on a serial route: a strand that goes alone gives its lease back
+    when the other has the turn."""
+    service.function(db, "BEGIN PERFORM pg_sleep(0.2); RETURN NEXT '{\"kind\":\"reply\"}'::jsonb; END", name="test.slow")
+    daemons = [daemon([p.route("test.slow", attempts=1, serial=True)], {"workers": {"threads": 2}}) for _ in range(2)]
+    service.publish_many(db, "ad_strands", "AD_", 60, [p.PLAN], kind="good")
+    for _ in range(2):
+        time.sleep(1.5)
+        db.cluster.admin("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                         " WHERE datname = '%s' AND query LIKE '%%test.slow%%' AND pid <> pg_backend_pid()" % db.name)
+    wait_until(lambda: list(service.states(db, "dm", p.PLAN).values()).count("done") == 60, 90,
+               what=lambda: service.states(db, "dm", p.PLAN))
+    assert all(d.process.poll() is None for d in daemons)
+
+
+def test_lone_strands_do_not_keep_a_worker_for_long(db, daemon, wait_until):
+    """After a lost session each of the batch goes alone: others get their turn between them."""
+    service.function(db, "BEGIN PERFORM pg_sleep(0.4); RETURN NEXT '{\"kind\":\"reply\"}'::jsonb; END", name="test.slow")
+    service.function(db, "BEGIN RETURN NEXT '{}'::jsonb; END", name="test.quick")
+    other = {"tag": "trader:execute_plan", "source": "DM_strands", "handler": "test.quick"}
+    daemon([p.route("test.slow", attempts=1), other], {"workers": {"threads": 1, "handler_timeout": "2s"}})
+    service.publish_many(db, "ad_strands", "AD_", 4, [p.PLAN], kind="good")
+    time.sleep(0.6)
+    db.cluster.admin("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '%s'"
+                     " AND query LIKE '%%test.slow%%' AND pid <> pg_backend_pid()" % db.name)
+    service.publish_many(db, "ad_strands", "AD_more_", 30, [p.PLAN], kind="good")
+    service.publish(db, "dm_strands", "DM_1", ["trader:execute_plan"])
+    service.final(db, "tr", "DM_1", "trader:execute_plan", 10)
