@@ -83,6 +83,9 @@ void batch_note_final(struct batch *b, size_t i, int attempt, const struct err *
 int batch_claim(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
 /* Queues the SET LOCALs of the route's transactions. */
 int batch_send_settings(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
+/* Sets them now, after handlers that may have changed them, a role above all, or have
+ * deallocated the statement that was prepared. */
+int batch_set_anew(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
 /* Counts what `settle` answered for the items listed in `positions`. */
 void batch_note_settled(struct batch *b, const PGresult *res, const size_t *positions);
 /* Settles what is ours strand by strand, each by a statement of its own, and

@@ -66,7 +66,9 @@ int batch_charge(struct batch *b, struct session *s, size_t i, const struct err 
 
 	snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
 	snprintf(leased, sizeof(leased), "%u", b->leased);
-	ret = conn_query(s->conn, s->routes[b->route->index].sql.fail, 5, values, batch_deadline(b), &res, e);
+	ret = batch_set_anew(b, s, e);
+	if (!ret)
+		ret = conn_query(s->conn, s->routes[b->route->index].sql.fail, 5, values, batch_deadline(b), &res, e);
 	if (ret)
 		return batch_failed(b, STAGE_CLAIM, ret, e);
 	if (PQntuples(res))

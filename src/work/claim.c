@@ -23,16 +23,42 @@ static void ids_of(const struct batch *b, struct buf *ids)
 	array_end(ids);
 }
 
-int batch_send_settings(struct batch *b, struct session *s, struct err *e)
+enum { SETTINGS = 5 };
+
+struct settings {
+	char lock[24], statement[24], idle[24];
+	const char *values[SETTINGS];
+};
+
+static void settings_of(const struct batch *b, struct settings *ret)
 {
 	const struct conf *conf = b->context->conf;
-	char lock[24], statement[24], idle[24];
-	const char *values[] = { conf->db_search_path, lock, statement, idle, b->route->conf->tag };
 
-	snprintf(lock, sizeof(lock), "%lld", (long long)conf->db_lock_timeout_ms);
-	snprintf(statement, sizeof(statement), "%lld", (long long)conf->handler_timeout_ms);
-	snprintf(idle, sizeof(idle), "%lld", (long long)b->context->target->idle_in_transaction_ms);
-	return conn_send_prepared(s->conn, s->routes[b->route->index].settings, 5, values, e);
+	snprintf(ret->lock, sizeof(ret->lock), "%lld", (long long)conf->db_lock_timeout_ms);
+	snprintf(ret->statement, sizeof(ret->statement), "%lld", (long long)conf->handler_timeout_ms);
+	snprintf(ret->idle, sizeof(ret->idle), "%lld", (long long)b->context->target->idle_in_transaction_ms);
+	ret->values[0] = conf->db_search_path;
+	ret->values[1] = ret->lock;
+	ret->values[2] = ret->statement;
+	ret->values[3] = ret->idle;
+	ret->values[4] = b->route->conf->tag;
+}
+
+int batch_send_settings(struct batch *b, struct session *s, struct err *e)
+{
+	struct settings set;
+
+	settings_of(b, &set);
+	return conn_send_prepared(s->conn, s->routes[b->route->index].settings, SETTINGS, set.values, e);
+}
+
+int batch_set_anew(struct batch *b, struct session *s, struct err *e)
+{
+	struct settings set;
+
+	settings_of(b, &set);
+	return conn_query(s->conn, s->routes[b->route->index].sql.settings, SETTINGS, set.values,
+			  batch_deadline(b), NULL, e);
 }
 
 static int send_claim(struct batch *b, struct session *s, const char *ids, struct err *e)
