@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/failpoint.h"
 
 #define MARK_TIMEOUT_MS 10000
 #define KEY_SIZE 4096		/* a receipt's key has at most 1,000 bytes */
@@ -94,7 +95,8 @@ static int mark_one(const struct mark_route *m, struct conn *c, const PGresult *
 	const char *values[] = { PQgetvalue(page, row, 0), PQgetvalue(page, row, 1), state,
 				 !strcmp(state, "expired") ? "[\"error:timeout\"]" : "[\"error:processing_failed\"]" };
 	PGresult *res;
-	int ret = conn_query(c, m->mark, 4, values, clock_after_ms(MARK_TIMEOUT_MS), &res, e);
+	int ret = FAILPOINT("mark.before") ? err_set(e, STRAND_ECONN, "failpoint mark.before")
+		: conn_query(c, m->mark, 4, values, clock_after_ms(MARK_TIMEOUT_MS), &res, e);
 
 	if (ret) {
 		result->left = true;

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 import cluster as private
+import service
 
 
 def pytest_configure(config):
@@ -80,6 +81,15 @@ def strandctl(build, db):
     def run(*args, **options):
         return private.strandctl(options.pop("db", db), *args, **options)
     return run
+
+
+@pytest.fixture
+def held(db, daemon):  # pylint: disable=unused-argument
+    """Handlers that are held (service.Held): until held.release(), or the test's end,
+    before its daemons are told to stop."""
+    h = service.Held(db)
+    yield h
+    h.release()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ LABELS = '{tag="dm:evaluate_plan",source="AD_strands"}'
 NOTHING = []
 
 # What a strand asks for in its column "kind"; "timeframe" is its argument.
-HANDLER = """
+HANDLER = f"""
 BEGIN
     INSERT INTO test.calls (handler, id) VALUES ('policy', strand->>'id');
     CASE strand->>'kind'
@@ -18,6 +18,7 @@ BEGIN
         IF current_setting('strand.attempt')::int < (strand->>'timeframe')::int THEN
             RAISE EXCEPTION 'not before attempt %', strand->>'timeframe';
         END IF;
+    WHEN 'held' THEN {service.Held.BODY}
     WHEN 'sleep' THEN PERFORM pg_sleep((strand->>'timeframe')::float8);
     WHEN 'terminate' THEN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(1);
     WHEN 'table' THEN PERFORM * FROM missing_table;
@@ -39,6 +40,26 @@ def serve(db, daemon, conf=None, **policy):
 
 def publish(db, strand_id, kind="good", timeframe=None, tags=NOTHING, table="ad_strands"):
     return service.publish(db, table, strand_id, [PLAN, *tags], kind=kind, timeframe=timeframe)
+
+
+def record_waits(db):
+    """From now on waits() knows how long each retry was to wait when it was written."""
+    db.execute("""
+        CREATE TABLE test.waits (id text, attempt int, least float8, most float8);
+        GRANT INSERT ON test.waits TO strandd_service;
+        CREATE FUNCTION test.note_wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            INSERT INTO test.waits VALUES (NEW.strand_id, NEW.attempt, extract(epoch FROM NEW.due_at - clock_timestamp()),
+                extract(epoch FROM NEW.due_at - statement_timestamp()));
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER note_wait AFTER INSERT OR UPDATE ON dm_receipts FOR EACH ROW WHEN (NEW.state = 'retry')
+            EXECUTE FUNCTION test.note_wait()""")
+
+
+def waits(db, attempt):
+    """[(least, most)] in seconds, after this attempt.  What was drawn is between the
+    two: the time it counts from was read after the statement had begun."""
+    return db.execute("SELECT least, most FROM test.waits WHERE attempt = %s", (attempt,))
 
 
 def receipt(db, strand_id):

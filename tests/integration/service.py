@@ -113,6 +113,38 @@ def sleeping(db):
     return sum(row["wait_event"] == "PgSleep" for row in sessions(db))
 
 
+class Held:
+    """Handlers that run until they are told to end, and all at once then: test.held
+    holds the strands of kind "held", and records all; policy_support's handler holds
+    them too.  What they wait for is a lock that this object has."""
+
+    KEY = 77001
+    BODY = f"PERFORM set_config('lock_timeout', '0', true); PERFORM pg_advisory_xact_lock_shared({KEY});"
+
+    def __init__(self, db):
+        self.db = db
+        function(db, f"""BEGIN
+            IF strand->>'kind' = 'held' THEN {self.BODY} END IF;
+            INSERT INTO test.calls (handler, id) VALUES ('held', strand->>'id');
+        END""", name="test.held")
+        self.hold()
+
+    def hold(self):
+        """From the beginning, and again after release()."""
+        self.conn = self.db.connect()
+        self.db.execute("SELECT pg_advisory_lock(%s)", (self.KEY,), self.conn)
+
+    def release(self):
+        self.conn.close()
+
+    def pids(self):
+        """The server processes in which one is held now."""
+        return [row["pid"] for row in sessions(self.db) if row["wait_event"] == "advisory"]
+
+    def count(self):
+        return len(self.pids())
+
+
 def calls(db):
     """{strand id: how often a recording handler was called and committed}."""
     return dict(db.execute("SELECT id, count(*) FROM test.calls GROUP BY id"))

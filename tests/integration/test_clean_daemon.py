@@ -1,5 +1,6 @@
 """The daemon's cleaner thread."""
 
+import re
 import signal
 import threading
 import time
@@ -80,14 +81,29 @@ def test_a_restart_neither_repeats_a_run_nor_skips_one(db, daemon):
     private.wait_until(lambda: ids(db) == [])
 
 
-def test_of_two_one_runs(db, daemon, wait_until):
+def test_a_long_run_says_how_far_it_is(db, daemon):
+    """Every half a minute, for which the failpoint stands."""
     backlog(db)
-    conf = {**cleanup(batch=100, pause="100ms"), "log": {"level": "debug"}}
-    both = [daemon(ROUTES, conf=conf) for _ in range(2)]
-    wait_until(lambda: any(COMPLETED in d.log() for d in both), 20)
+    d = daemon(ROUTES, conf=cleanup(batch=300), failpoints="clean.tell=error@4")
+    d.wait_log(COMPLETED)
+    told, = re.findall(r"info cleaner: cleanup at (\S+): (\d+) strands and 0 receipts deleted so far ", d.log())
+    assert told[0] == "ad_strands" and 300 <= int(told[1]) < 2000
+
+
+def test_of_two_one_runs(db, daemon, wait_until, tmp_path):
+    """The second one comes while the first is in the middle of its run."""
+    backlog(db)
+    hold = tmp_path / "hold"
+    hold.touch()
+    first = daemon(ROUTES, conf=cleanup(batch=100), failpoints=f"clean.batch=hold:{hold}@3")
+    wait_until(lambda: len(ids(db)) < 2000)
+    second = daemon(ROUTES, conf=cleanup())
+    second.wait_log("another cleanup is at work: pid")
+    assert ids(db) and last_run(db) is None
+    hold.unlink()
+    first.wait_log(COMPLETED)
     time.sleep(0.5)
-    assert sum("cleanup of strands older than" in d.log() for d in both) == 1
-    assert sum("another cleanup is at work: pid" in d.log() for d in both) == 1
+    assert "cleanup of strands older than" not in second.log()
     assert last_run(db)[1] == 2000
 
 
@@ -218,8 +234,8 @@ def test_while_strands_flow(db, daemon, wait_until):
         t.start()
     try:
         runs = 0
-        end = time.monotonic() + 6
-        while time.monotonic() < end:
+        begun = time.monotonic()
+        while time.monotonic() < begun + 6 or (sum(written) <= 1000 and time.monotonic() < begun + 60):
             done = private.strandctl(db, "cleanup")
             assert done.returncode == 0, done.stderr
             runs += 1

@@ -1,6 +1,7 @@
 """strandctl's arguments, configuration, connection and interrupts."""
 
 import os
+import re
 import subprocess
 import time
 
@@ -12,7 +13,7 @@ from ctl_support import backends, interrupt, ok, refused, start, write_config
 pytestmark = pytest.mark.usefixtures("build")
 
 COMMANDS = ("init", "attach", "detach", "uninstall", "adopt", "publish", "read", "recent", "trace", "status",
-            "withdraw", "failed", "resume")
+            "withdraw", "failed", "resume", "cleanup")
 
 
 def run(*args, env=None):
@@ -25,8 +26,9 @@ def run(*args, env=None):
 
 def test_help_and_version():
     said = ok(run("--help")).stdout
+    listed = re.findall(r"^  ([a-z]+) +[A-Z]", said.split("Commands:\n")[1], re.M)
+    assert sorted(listed) == sorted(COMMANDS)
     for command in COMMANDS:
-        assert f"  {command} " in said
         assert "Usage: strandctl " + command in ok(run(command, "--help")).stdout
     assert ok(run("--version")).stdout.startswith("strandctl ")
 

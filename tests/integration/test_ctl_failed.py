@@ -10,6 +10,7 @@ import time
 import pytest
 
 import cluster as private
+import policy_support as p
 import service
 from ctl_support import interrupt, ok, refused, rows, start
 
@@ -366,6 +367,33 @@ def test_what_was_retried_is_delivered(db, daemon, wait_until):
     wait_until(lambda: set(states(db).values()) == {"done"}, 10)
     assert service.calls(db) == {f"AD_{i}": 1 for i in range(20)}
     assert db.value("SELECT count(*) FROM AD_strands WHERE tags @> '[\"error:processing_failed\"]'") == 0
+
+
+def test_a_replay_has_the_routes_policy(db, daemon, wait_until):
+    """As many attempts as the first time, with its backoff between them; and the handler
+    is told which one it is in."""
+    p.record_waits(db)
+    service.function(db, """BEGIN
+        RAISE EXCEPTION 'attempt %', current_setting('strand.attempt');
+    END""", name="test.h")
+    daemon(routes=[p.route("test.h", attempts=3, backoff={"initial": "200ms", "factor": 3.0, "cap": "24h"})])
+    ids = [f"AD_{i}" for i in range(20)]
+    for i in ids:
+        service.publish(db, "AD_strands", i, [TAG])
+
+    def fails_by_its_policy(rounds):
+        wait_until(lambda: db.value("SELECT count(*) FROM dm_receipts WHERE state = 'failed' AND marked") == 20, 20)
+        assert db.execute("SELECT DISTINCT attempt, error FROM dm_receipts") == [(3, "attempt 3")]
+        for attempt, bound in ((1, 0.2), (2, 0.6)):
+            least, most = zip(*p.waits(db, attempt))
+            assert len(least) == 20 * rounds and min(most) >= 0
+            assert 0.3 * bound < max(most) and max(least) <= bound, (attempt, least, most)
+        assert not p.waits(db, 3)
+
+    fails_by_its_policy(1)
+    ok(failed(db, "retry", "--yes"))
+    wait_until(lambda: len(p.waits(db, 1)) > 20)
+    fails_by_its_policy(2)
 
 
 # --- cost

@@ -116,22 +116,25 @@ def test_a_long_id(db, daemon):
     assert db.value("SELECT count(*) FROM DM_strands") == 1
 
 
-def test_one_that_is_being_handled(db, daemon, wait_until):
+def test_one_that_is_being_handled(db, daemon, held, wait_until):
     """The claim's lock is the withdrawal's: refused while the handler runs."""
-    daemon(routes=[(TAG, "AD_strands", "test.slow")])
-    service.publish(db, "AD_strands", "AD_1", [TAG], timeframe="2")
-    wait_until(lambda: service.sleeping(db))
+    daemon(routes=[(TAG, "AD_strands", "test.held")])
+    service.publish(db, "AD_strands", "AD_1", [TAG], kind="held")
+    wait_until(lambda: held.count() == 1)
     refused(withdraw(db, "AD_1"), 1, "being handled now")
+    held.release()
     assert service.final(db, "dm", "AD_1", TAG)["state"] == "done"
     refused(withdraw(db, "AD_1"), 1, "done already")
     assert service.calls(db) == {"AD_1": 1}
 
 
-def test_withdrawn_while_they_flow(db, daemon, wait_until):
+def test_withdrawn_while_they_flow(db, daemon, wait_until, tmp_path):
     """A thousand strands, withdrawn by two sessions while a daemon handles them: each
     is withdrawn with no reply, or done with one."""
     n = 1000
-    daemon(routes=AD, conf={"workers": {"threads": 2, "batch": 20}})
+    hold = tmp_path / "hold"
+    hold.touch()
+    daemon(routes=AD, conf={"workers": {"threads": 2, "batch": 20}}, failpoints=f"worker.take=hold:{hold}")
     ids = [f"AD_{i}" for i in range(1, n + 1)]
     told = {}
 
@@ -149,6 +152,8 @@ def test_withdrawn_while_they_flow(db, daemon, wait_until):
     service.publish_many(db, "AD_strands", "AD_", n, [TAG])
     for t in threads:
         t.start()
+    wait_until(lambda: service.count_receipts(db, "dm", TAG), interval=0.002)
+    hold.unlink()
     for t in threads:
         t.join()
     wait_until(lambda: service.count_receipts(db, "dm", TAG) == n, 30)

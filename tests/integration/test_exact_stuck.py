@@ -29,7 +29,8 @@ def test_a_stuck_route_does_not_starve_the_others(db, daemon, wait_until):
         db.execute("INSERT INTO DM_strands (id, tags) VALUES (%s, '[\"trader:execute_plan\"]')", (f"DM_{i}",))
     wait_until(lambda: db.value("SELECT count(*) FROM tr_receipts WHERE state = 'done'") == 5, 15)
     assert d.log().count("put off") < 20, d.log()
-    assert db.value("SELECT count(*) FROM dm_receipts") == 0
+    # what has lost eight times is charged
+    assert db.value("SELECT count(*) FROM dm_receipts WHERE state = 'done'") == 0
 
 
 def test_route_detached_and_attached_with_what_is_there(db, daemon, wait_until):

@@ -18,10 +18,11 @@ def back_date(db, seconds):
 
 @pytest.mark.parametrize("tags, age, state", [
     (["timeout:5"], 6, "expired"),
-    (["timeout:5"], 3, "done"),
+    (["timeout:500"], 300, "done"),
     (["timeout:0"], 0, "expired"),
     (["timeout:0.25"], 1, "expired"),
-    (["timeout:2.5"], 1, "done"),
+    (["timeout:300.5"], 100, "done"),
+    (["timeout:300.5"], 301, "expired"),
     (["timeout:1000000", "timeout:5"], 6, "expired"),
     (["timeout:5", "timeout:3", "timeout:99"], 4, "expired"),
     (["timeout:999999999999999"], 600, "done"),
@@ -80,25 +81,35 @@ def test_a_routes_default(db, daemon, wait_until):
 
 
 @pytest.mark.sanitize
-def test_it_is_judged_just_before_the_call(db, daemon, wait_until):
+def test_it_is_judged_just_before_the_call(db, daemon, wait_until, tmp_path):
     """Strands of one batch: those behind a slow one expire while it runs."""
-    p.serve(db, daemon, {"workers": {"threads": 1}}, serial=False)
-    with db.connect(autocommit=False) as conn:
-        for n in range(5):
-            db.execute("INSERT INTO ad_strands (id, tags, kind, timeframe) VALUES (%s, %s, 'sleep', '1')",
-                       (f"AD_{n}", f'["{p.PLAN}", "timeout:2.6"]'), conn)
+    hold = tmp_path / "hold"
+    service.function(db, p.HANDLER, name="test.policy")
+    d = daemon([p.route()], {"workers": {"threads": 1}, "scan": {"interval": "1h"}}, failpoints=f"worker.take=hold:{hold}")
+    d.wait_log("listening")
+    p.publish(db, "AD_first")
+    p.in_state(db, "AD_first", "done", wait_until)      # the worker has connected
+    hold.touch()
+    db.execute("INSERT INTO ad_strands (id, tags, kind, timeframe) VALUES ('AD_slow', %s, 'sleep', '3.1'), ('AD_1', %s, 'good', NULL),"
+               " ('AD_2', %s, 'good', NULL), ('AD_patient', %s, 'good', NULL)",
+               [f'["{p.PLAN}", "timeout:{seconds}"]' for seconds in (3, 3, 3.05, 600)])
+    wait_until(lambda: d.metrics()[f"strandd_queue_depth{p.LABELS}"] == 4)
+    hold.unlink()
     wait_until(lambda: service.count_receipts(db, "dm", p.PLAN) == 5)
-    states = service.states(db, "dm", p.PLAN)
-    assert sorted(states.values()) == ["done"] * 3 + ["expired"] * 2, states
-    assert sum(service.calls(db).values()) == 3
+    assert service.states(db, "dm", p.PLAN) == {"AD_first": "done", "AD_slow": "done", "AD_1": "expired", "AD_2": "expired", "AD_patient": "done"}
+    # the marker has written the others' since
+    assert db.value("SELECT count(DISTINCT xmin::text) FROM dm_receipts WHERE strand_id IN ('AD_slow', 'AD_patient')") == 1
+    assert set(service.calls(db)) == {"AD_first", "AD_slow", "AD_patient"}
 
 
 def test_a_strand_that_waits_for_a_retry_expires(db, daemon, wait_until):
-    """And not only when its retry would be due, in an hour."""
-    p.serve(db, daemon, attempts=3, backoff={"initial": "1h", "factor": 1.0, "cap": "1h"})
-    p.publish(db, "AD_1", "raise", tags=["timeout:1.5"])
+    """And not only when its retry would be due, in a day."""
+    p.serve(db, daemon, attempts=3, backoff={"initial": "24h", "factor": 1.0, "cap": "24h"})
+    p.publish(db, "AD_first")
+    p.in_state(db, "AD_first", "done", wait_until)
+    p.publish(db, "AD_1", "raise", tags=["timeout:4"])
     first = p.in_state(db, "AD_1", "expired", wait_until)
-    assert first["attempt"] == 1 and service.calls(db) == {}
+    assert first["attempt"] == 1 and "AD_1" not in service.calls(db)
     p.marked(db, "AD_1", "error:timeout", wait_until)
 
 

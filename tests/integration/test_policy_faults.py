@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+import cluster as private
 import policy_support as p
 import service
 
@@ -43,26 +44,25 @@ def test_a_race_lost_every_time_fails(db, daemon, wait_until, code):
 
 
 def test_a_real_deadlock_every_time_fails(db, daemon, wait_until):
-    """The handler takes two locks in the order opposite to another session's."""
-    db.execute("CREATE TABLE test.locks (id int PRIMARY KEY); INSERT INTO test.locks VALUES (1), (2);"
-               "GRANT SELECT, UPDATE ON test.locks TO strandd_service")
+    """The handler holds the second lock and wants the first, which another session
+    holds that waits for the second: always, and it is never the one that gives way."""
     service.function(db, """BEGIN
-        PERFORM * FROM test.locks WHERE id = 2 FOR UPDATE;
-        PERFORM pg_sleep(0.1);
-        PERFORM * FROM test.locks WHERE id = 1 FOR UPDATE;
+        PERFORM pg_advisory_xact_lock(77, 2);
+        WHILE NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 77 AND objid = 2 AND NOT granted) LOOP
+            PERFORM pg_sleep(0.01);
+        END LOOP;
+        PERFORM pg_advisory_xact_lock(77, 1);
     END""", name="test.deadlock")
-    stop = threading.Event()
+    stop, ended = threading.Event(), []
 
     def other():
-        conn = db.connect(autocommit=False)
+        conn = db.connect("postgres")       # who alone may say how long it waits before it looks
+        db.execute("SET deadlock_timeout = '1h'; SELECT pg_advisory_lock(77, 1)", conn=conn)
         while not stop.is_set():
-            try:
-                db.execute("SET LOCAL deadlock_timeout = '10s'; SELECT * FROM test.locks WHERE id = 1 FOR UPDATE", conn=conn)
-                time.sleep(0.05)
-                db.execute("SELECT * FROM test.locks WHERE id = 2 FOR UPDATE", conn=conn)
-            except Exception:   # noqa: BLE001  the server chose this side
-                pass
-            conn.rollback()
+            db.execute("SELECT pg_advisory_lock(77, 2)", conn=conn)
+            db.execute("SELECT pg_advisory_unlock(77, 2)", conn=conn)
+            time.sleep(0.005)
+        ended.append("well")
 
     db.cluster.admin("ALTER DATABASE \"%s\" SET deadlock_timeout = '50ms'" % db.name)
     thread = threading.Thread(target=other)
@@ -70,12 +70,12 @@ def test_a_real_deadlock_every_time_fails(db, daemon, wait_until):
     try:
         daemon([p.route("test.deadlock", attempts=1)])
         p.publish(db, "AD_1")
-        receipt = service.final(db, "dm", "AD_1", p.PLAN, LONG)
+        receipt = p.in_state(db, "AD_1", "failed", wait_until, LONG)
     finally:
         stop.set()
         thread.join()
-    assert receipt["state"] in ("failed", "done"), receipt
-    assert receipt["state"] == "done" or receipt["sqlstate"] in ("40P01", "55P03")
+    assert receipt["sqlstate"] == "40P01" and receipt["attempt"] == 1 and ended == ["well"]
+    p.marked(db, "AD_1", "error:processing_failed", wait_until)
 
 
 HOSTILE = {
@@ -90,28 +90,51 @@ HOSTILE = {
     "returns a gigabyte": "RETURN QUERY SELECT jsonb_build_object('kind', repeat(md5(i::text), 30000)) FROM generate_series(1, 1100) i;"
                           " PERFORM pg_sleep(60);",
     "takes an advisory lock": "PERFORM pg_advisory_lock(4711); RAISE EXCEPTION 'and keeps it';",
-    "sets a role": "SET ROLE strandd_service; RAISE EXCEPTION 'as itself';",
-    "opens a cursor and listens": "LISTEN nobody; RAISE EXCEPTION 'and so on';",
 }
-CODES = {"recurses": "54001", "takes an advisory lock": "P0001", "sets a role": "P0001", "opens a cursor and listens": "P0001"}
+CODES = {"recurses": "54001", "takes an advisory lock": "P0001"}
+
+# What a transaction may leave to its session when it is committed.
+LASTING = {
+    "an advisory lock": "PERFORM pg_advisory_lock(4711);",
+    "a role": "SET ROLE stranger;",
+    "a role for the transaction": "SET LOCAL ROLE stranger;",
+    "a channel": "LISTEN nobody;",
+    "a cursor": "EXECUTE 'DECLARE kept CURSOR WITH HOLD FOR SELECT 1';",
+    "a temporary table": "CREATE TEMPORARY TABLE ad_receipts (i int);",
+    "settings": "SET statement_timeout = '1h'; SET search_path = pg_temp; SET lock_timeout = 1;",
+}
 
 TRACE = """BEGIN
     RETURN NEXT jsonb_build_object('kind', current_setting('search_path'), 'symbol', current_setting('statement_timeout'),
-        'timeframe', session_user || '/' || current_user, 'regime', (SELECT count(*) FROM pg_locks
-            WHERE locktype = 'advisory' AND classid = 0 AND objid = 4711)::text,
+        'timeframe', session_user || '/' || current_user, 'regime', concat_ws(' ', (SELECT count(*) FROM pg_locks
+            WHERE locktype = 'advisory' AND classid = 0 AND objid = 4711), (SELECT count(*) FROM pg_listening_channels()),
+            (SELECT count(*) FROM pg_cursors WHERE is_holdable)),
         'session_bucket', (SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema())::text);
 END"""
 
 
-@pytest.mark.parametrize("what", HOSTILE)
-def test_a_hostile_handler_is_stopped_charged_and_leaves_no_trace(db, daemon, wait_until, what):
+def serve_hostile(db, daemon, hostile, conf):
+    """One worker, so one session, for what is hostile and for who looks what it left."""
     db.execute("ALTER TABLE dm_strands ALTER COLUMN kind TYPE text")
-    service.function(db, f"BEGIN IF strand->>'kind' = 'bad' THEN {HOSTILE[what]} END IF; END", name="test.hostile")
+    service.function(db, f"BEGIN {hostile} END", name="test.hostile")
     service.function(db, TRACE, name="test.trace", argument="strand dm_strands")
     db.attach("alpha:look", "dm_strands", "ad_strands")
     db.grant()
-    daemon([p.route("test.hostile", attempts=1), {"tag": "alpha:look", "source": "DM_strands", "handler": "test.trace"}],
-           {"workers": {"threads": 1, "handler_timeout": "1500ms"}})
+    return daemon([p.route("test.hostile", attempts=1), {"tag": "alpha:look", "source": "DM_strands", "handler": "test.trace"}],
+                  {"workers": {"threads": 1, **conf}})
+
+
+def assert_no_trace(db, statement_timeout):
+    """In the session of the only worker."""
+    service.publish(db, "dm_strands", "DM_look", ["alpha:look"])
+    service.final(db, "ad", "DM_look", "alpha:look")
+    assert db.execute("SELECT kind, symbol, timeframe, regime, session_bucket FROM ad_strands WHERE module = 'alpha' AND tags @> '[\"original_strand:DM_look\"]'") == \
+        [("public", statement_timeout, "strandd_service/strandd_service", "0 0 0", "0")]
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_hostile_handler_is_stopped_charged_and_leaves_no_trace(db, daemon, wait_until, what):
+    serve_hostile(db, daemon, f"IF strand->>'kind' = 'bad' THEN {HOSTILE[what]} END IF;", {"handler_timeout": "1500ms"})
     started = time.monotonic()
     p.publish(db, "AD_1", "bad")
     failed = p.in_state(db, "AD_1", "failed", wait_until, LONG)
@@ -121,11 +144,30 @@ def test_a_hostile_handler_is_stopped_charged_and_leaves_no_trace(db, daemon, wa
     assert time.monotonic() - started < 25
     p.publish(db, "AD_2")
     p.in_state(db, "AD_2", "done", wait_until)
-    service.publish(db, "dm_strands", "DM_look", ["alpha:look"])
-    service.final(db, "ad", "DM_look", "alpha:look")
-    assert db.execute("SELECT kind, symbol, timeframe, regime, session_bucket FROM ad_strands WHERE module = 'alpha' AND tags @> '[\"original_strand:DM_look\"]'") == \
-        [("public", "1500ms", "strandd_service/strandd_service", "0", "0")]
+    assert_no_trace(db, "1500ms")
     assert db.value("SELECT count(*) FROM dm_strands WHERE id <> 'DM_look'") == 0
+
+
+@pytest.fixture
+def stranger(db):
+    """A role that the service may take on, and that may do nothing."""
+    db.cluster.admin("CREATE ROLE stranger", f"GRANT stranger TO {private.SERVICE}")
+    yield
+    db.cluster.admin("DROP ROLE stranger")
+
+
+@pytest.mark.usefixtures("stranger")
+@pytest.mark.parametrize("what", LASTING)
+def test_what_a_handler_leaves_to_its_session_is_gone_with_the_next_failure(db, daemon, wait_until, what):
+    """The strand that left it is done, and what it left is committed; one of the same
+    batch, or of the next, fails, and is charged all the same."""
+    d = serve_hostile(db, daemon, f"IF strand->>'kind' = 'bad' THEN RAISE EXCEPTION 'bad'; ELSIF strand->>'kind' = 'lasting' THEN {LASTING[what]} END IF;", {})
+    db.execute("INSERT INTO ad_strands (id, tags, kind) SELECT * FROM (VALUES ('AD_0', %s::jsonb, 'good'), ('AD_1', %s, 'lasting'),"
+               " ('AD_2', %s, 'bad'), ('AD_3', %s, 'good')) v", [f'["{p.PLAN}"]'] * 4)
+    wait_until(lambda: service.states(db, "dm", p.PLAN) == {"AD_0": "done", "AD_1": "done", "AD_2": "failed", "AD_3": "done"},
+               what=lambda: f"{service.states(db, 'dm', p.PLAN)}\n{d.log()}")
+    assert_no_trace(db, "30s")
+    assert "put off" not in d.log(), d.log()
 
 
 def test_a_daemon_killed_behind_a_lease_leaves_nothing_stuck(db, daemon, wait_until):
@@ -220,7 +262,7 @@ def test_a_lease_whose_strand_is_not_to_blame_is_given_back(db, daemon, wait_unt
     also not to the next start."""
     service.function(db, p.HANDLER, name="test.policy")
     d = daemon([p.route(attempts=1)], {"workers": {"threads": 1}, "scan": {"interval": "500ms"}})
-    p.publish(db, "AD_0", "sleep", "3")
+    p.publish(db, "AD_0", "sleep", "20")
     wait_until(lambda: service.sleeping(db) == 1)
     service.function(db, "BEGIN PERFORM * FROM missing_table; RETURN; END", name="test.policy")
     db.cluster.admin("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = '%s'" % db.name)

@@ -1,5 +1,7 @@
 """Marks: error:processing_failed and error:timeout on the strand's own tags."""
 
+import random
+import signal
 import threading
 import time
 
@@ -47,29 +49,30 @@ def test_on_a_table_without_updated_at(db, daemon, wait_until):
 def test_it_neither_waits_for_a_producer_nor_holds_one_up(db, daemon, wait_until):
     """A producer that has the row keeps it; the mark comes when it is free, and what
     the producer wrote stays."""
-    p.serve(db, daemon, attempts=1)
-    p.publish(db, "AD_0", "sleep", "0")
-    p.in_state(db, "AD_0", "done", wait_until)
-    with db.connect(autocommit=False) as conn:
-        db.execute("INSERT INTO ad_strands (id, tags, kind) VALUES ('AD_1', %s, 'raise')", (f'["{p.PLAN}"]',), conn)
+    d = p.serve(db, daemon, attempts=1)
+    d.stop()
+    p.publish(db, "AD_1", "raise")
     holder = db.connect(autocommit=False)
-    wait_until(lambda: db.value("SELECT count(*) FROM ad_strands WHERE id = 'AD_1'") == 1)
     db.execute("UPDATE ad_strands SET symbol = 'HELD' WHERE id = 'AD_1'", conn=holder)
+    d.start()
     p.in_state(db, "AD_1", "failed", wait_until)
     p.publish(db, "AD_2", "raise")      # a later one is not behind it
     p.marked(db, "AD_2", MARK, wait_until)
-    time.sleep(0.5)
+    for _ in range(20):
+        time.sleep(0.03)
+        assert not db.cluster.admin("SELECT a.query FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+                                    f" WHERE NOT l.granted AND a.datname = '{db.name}'")
     assert db.value("SELECT marked FROM dm_receipts WHERE strand_id = 'AD_1'") is False
-    waiting = db.cluster.admin("SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
-                               f" WHERE NOT l.granted AND a.datname = '{db.name}'")
-    assert waiting[0][0] == 0
     holder.commit()
     p.marked(db, "AD_1", MARK, wait_until)
     assert db.value("SELECT symbol FROM ad_strands WHERE id = 'AD_1'") == "HELD"
 
 
 def test_no_deadlock_with_a_producer_that_locks_many(db, daemon, wait_until):
-    """Producers update the failing strands in descending order all the while."""
+    """Two producers update the failing strands in descending order, against the
+    marker's, again and again, with a pause in which the first row is nobody's; the
+    server looks for deadlocks before anybody's patience ends."""
+    db.cluster.admin(f"ALTER DATABASE \"{db.name}\" SET deadlock_timeout = '10ms'")
     p.serve(db, daemon, attempts=1)
     stop, faults = threading.Event(), []
 
@@ -80,16 +83,17 @@ def test_no_deadlock_with_a_producer_that_locks_many(db, daemon, wait_until):
                 for n in reversed(range(200)):
                     db.execute("UPDATE ad_strands SET symbol = coalesce(symbol, '') || 'x' WHERE id = %s", (f"AD_{n}",), conn)
                 conn.commit()
+                time.sleep(0.1 * random.random())
             except Exception as error:      # noqa: BLE001
                 faults.append(error)
                 conn.rollback()
 
-    for n in range(200):
-        p.publish(db, f"AD_{n}", "raise")
-    threads = [threading.Thread(target=producer) for _ in range(1)]
+    threads = [threading.Thread(target=producer) for _ in range(2)]
     for t in threads:
         t.start()
     try:
+        for n in range(200):
+            p.publish(db, f"AD_{n}", "raise")
         wait_until(lambda: db.value("SELECT count(*) FROM dm_receipts WHERE marked") == 200, 60,
                    what=lambda: db.value("SELECT count(*) FROM dm_receipts WHERE marked"))
     finally:
@@ -116,20 +120,41 @@ def test_repeated_until_it_stands(db, daemon, wait_until):
     d.wait_log(f"strands are marked again route={p.PLAN} source=AD_strands ")
 
 
+def start_with(db, daemon, failpoint):
+    """A daemon that fails at this place; it may have ended by the time it is returned."""
+    service.function(db, p.HANDLER, name="test.policy")
+    return daemon([p.route(attempts=1)], failpoints=failpoint, ready=False)
+
+
+def killed(d):
+    assert d.wait(20) == -signal.SIGKILL
+    d.process = None
+    d.env.pop("STRANDD_FAILPOINTS")
+
+
+@pytest.mark.sanitize
 def test_after_a_kill_between_receipt_and_mark(db, daemon, wait_until):
-    d = p.serve(db, daemon, attempts=1)
-    holder = db.connect(autocommit=False)
-    p.publish(db, "AD_1", "sleep", "0.3")
-    db.execute("UPDATE ad_strands SET kind = 'raise' WHERE id = 'AD_1'")
-    p.publish(db, "AD_2", "raise")
-    p.in_state(db, "AD_2", "failed", wait_until)
-    d.kill()
-    db.execute("UPDATE dm_receipts SET marked = false, state = 'failed' WHERE strand_id = 'AD_2'", conn=holder)
-    holder.commit()
-    db.execute("UPDATE ad_strands SET tags = tags - %s WHERE id = 'AD_2'", (MARK,))
-    assert p.tags(db, "AD_2") == [p.PLAN]
+    """The receipts are committed, and of three marks one is made."""
+    with db.connect(autocommit=False) as conn:
+        for n in range(3):
+            db.execute("INSERT INTO ad_strands (id, tags, kind) VALUES (%s, %s, 'raise')", (f"AD_{n}", f'["{p.PLAN}"]'), conn)
+    d = start_with(db, daemon, "mark.before=kill@2")
+    killed(d)
+    assert "failed" in service.states(db, "dm", p.PLAN).values()
+    assert db.value("SELECT count(*) FROM dm_receipts WHERE marked") == 1
+    assert sum(MARK in p.tags(db, f"AD_{n}") for n in range(3)) == 1
     d.start()
-    p.marked(db, "AD_2", MARK, wait_until)
+    wait_until(lambda: db.value("SELECT count(*) FROM dm_receipts WHERE state = 'failed' AND marked") == 3)
+    assert [p.tags(db, f"AD_{n}") for n in range(3)] == [[p.PLAN, MARK]] * 3
+
+
+def test_a_mark_that_fails_once_is_made_later(db, daemon, wait_until):
+    d = start_with(db, daemon, "mark.before=error@1")
+    for n in range(3):
+        p.publish(db, f"AD_{n}", "raise")
+    wait_until(lambda: db.value("SELECT count(*) FROM dm_receipts WHERE marked") == 3)
+    d.wait_log(f"strands are marked again route={p.PLAN} source=AD_strands ")
+    assert [p.tags(db, f"AD_{n}") for n in range(3)] == [[p.PLAN, MARK]] * 3
 
 
 def test_a_strand_that_is_gone_needs_no_mark(db, daemon, wait_until):

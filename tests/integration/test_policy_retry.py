@@ -44,46 +44,44 @@ def test_a_handler_can_say_that_it_is_final(db, daemon, wait_until):
 
 
 def test_a_retry_starts_when_it_is_due(db, daemon, wait_until):
-    """Not on the scanner's tick, which is 20 seconds here: of several, the median
-    starts within 50 ms, and none is left to the tick."""
+    """Not on the scanner's tick, which is 20 seconds here: of several, some start
+    within 50 ms on the busiest machine, and none is left to the tick."""
     service.function(db, """BEGIN
-        INSERT INTO test.calls (handler, id) VALUES (clock_timestamp()::text, strand->>'id');
         IF current_setting('strand.attempt') = '1' THEN RAISE EXCEPTION 'later'; END IF;
+        INSERT INTO test.calls (handler, id) SELECT extract(epoch FROM clock_timestamp() - due_at), strand_id
+            FROM dm_receipts WHERE strand_id = strand->>'id';
     END""", name="test.late")
     daemon([p.route("test.late", attempts=2, backoff={"initial": "500ms", "cap": "500ms"})], {"scan": {"interval": "20s"}})
-    late = []
     for n in range(9):
         p.publish(db, f"AD_{n}")
-        due = db.value("SELECT due_at FROM dm_receipts WHERE strand_id = %s", (f"AD_{n}",)) or \
-            wait_until(lambda n=n: db.value("SELECT due_at FROM dm_receipts WHERE strand_id = %s", (f"AD_{n}",)), interval=0.001)
         p.in_state(db, f"AD_{n}", "done", wait_until)
-        late.append(db.value("SELECT extract(epoch FROM handler::timestamptz - %s) FROM test.calls WHERE id = %s", (due, f"AD_{n}")))
-    assert all(x >= 0 for x in late), late
-    assert sorted(late)[4] < 0.05 and max(late) < 2, late
+    late = sorted(x for x, in db.execute("SELECT handler::float8 FROM test.calls"))
+    assert len(late) == 9 and late[0] >= 0 and late[2] < 0.05 and late[8] < 8, late
 
 
 def test_backoff_is_between_nothing_and_its_bound(db, daemon, wait_until):
-    """Full jitter; the second bound is the first times the factor, the cap ends it."""
-    p.serve(db, daemon, attempts=3, backoff={"initial": "1h", "factor": 10.0, "cap": "5h"})
-    for n in range(40):
-        p.publish(db, f"AD_{n}", "raise")
-    wait_until(lambda: service.states(db, "dm", p.PLAN) == {f"AD_{n}": "retry" for n in range(40)})
-    waits = "SELECT extract(epoch FROM due_at - started_at)::float8 / 3600 FROM dm_receipts"
-    first = [row[0] for row in db.execute(waits)]
-    assert 0 <= min(first) < 0.3 and 0.7 < max(first) <= 1 and len(set(first)) == 40
-    db.execute("UPDATE dm_receipts SET due_at = clock_timestamp(); NOTIFY \"strandd:routes\"")
-    wait_until(lambda: db.value("SELECT count(*) FROM dm_receipts WHERE attempt = 2") == 40)
-    again = [row[0] for row in db.execute("SELECT extract(epoch FROM due_at - clock_timestamp())::float8 / 3600 FROM dm_receipts")]
-    assert max(again) <= 5 and max(again) > 3 and len([x for x in again if x > 4.99]) < 30
+    """Full jitter; each bound is the last one times the factor, and the cap ends that."""
+    p.record_waits(db)
+    p.serve(db, daemon, attempts=4, backoff={"initial": "200ms", "factor": 3.0, "cap": "1s"})
+    service.publish_many(db, "ad_strands", "AD_", 40, [p.PLAN], kind="raise")
+    wait_until(lambda: list(service.states(db, "dm", p.PLAN).values()) == ["failed"] * 40, 30)
+    for attempt, bound in ((1, 0.2), (2, 0.6), (3, 1.0)):
+        least, most = zip(*p.waits(db, attempt))
+        assert len(least) == 40 and min(most) >= 0 and max(least) <= bound, (attempt, least, most)
+        # of forty draws: not so once in a hundred million runs
+        assert min(least) < 0.4 * bound and max(most) > 0.6 * bound, (attempt, least, most)
+        assert sum(w > 0.9 * bound for w in least) < 20, (attempt, least)
+    assert not p.waits(db, 4)
 
 
 def test_a_retry_survives_a_kill(db, daemon, wait_until):
     d = p.serve(db, daemon, attempts=2, backoff=LONG)
     for n in range(20):
         p.publish(db, f"AD_{n}", "until", "2")
-    wait_until(lambda: list(service.states(db, "dm", p.PLAN).values()) == ["retry"] * 20)
+    # one that is due by now, as may be once in a thousand runs, has had its retry
+    wait_until(lambda: len(service.states(db, "dm", p.PLAN)) == 20)
     d.kill()
-    db.execute("UPDATE dm_receipts SET due_at = clock_timestamp() + interval '1s' * random() * 3")
+    db.execute("UPDATE dm_receipts SET due_at = clock_timestamp() + interval '1s' * random() * 3 WHERE state = 'retry'")
     d.start()
     wait_until(lambda: set(service.states(db, "dm", p.PLAN).values()) == {"done"}, 15)
     assert db.value("SELECT min(attempt) = 2 AND max(attempt) = 2 FROM dm_receipts")
@@ -110,11 +108,17 @@ def test_a_long_id_is_retried_and_marked(db, daemon, wait_until):
     p.marked(db, long, "error:processing_failed", wait_until)
 
 
-def test_high_ones_are_retried_as_high(db, daemon, wait_until):
-    d = p.serve(db, daemon, attempts=2, backoff=QUICK)
+def test_high_ones_are_retried_as_high(db, daemon, held, wait_until):
+    """By the reserved worker, while the only other one has a strand in hand."""
+    p.serve(db, daemon, {"workers": {"threads": 2, "reserved_for_high": 1}}, attempts=2, backoff=QUICK)
+    p.publish(db, "AD_held", "held")
+    wait_until(lambda: held.count() == 1)
     p.publish(db, "AD_1", "until", "2", tags=["priority:high"])
+    p.publish(db, "AD_2", "until", "2")
     p.in_state(db, "AD_1", "done", wait_until)
-    assert d.log()
+    assert held.count() == 1 and p.receipt(db, "AD_2") is None
+    held.release()
+    p.in_state(db, "AD_2", "done", wait_until)
 
 
 def test_serial_routes_retry_too(db, daemon, wait_until):

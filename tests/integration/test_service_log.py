@@ -109,7 +109,7 @@ def test_json_lines(db, daemon, failing):
         assert {"level", "thread", "message"} <= set(record), record
     times = [record["ts"] for record in records]
     assert times[0][:13] <= times[-1][:13] and len(set(times)) > 1
-    bad = {r["strand"]: r for r in records if r["level"] in ("warning", "error")}
+    bad = {r["strand"]: r for r in records if r["level"] in ("warning", "error") and "strand" in r}
     assert set(bad) == {"AD_1", EVIL}, records
     assert (bad["AD_1"]["route"], bad["AD_1"]["sqlstate"]) == (TAG, "P0001")
     assert bad["AD_1"]["thread"].startswith("worker-")
@@ -331,9 +331,10 @@ def test_an_outage_is_told_once(db, cluster, daemon):
     lines = d.log().splitlines()[before:]
     assert len(lines) < 25, "\n".join(lines)
     refused = [line for line in lines if "No such file" in line or "refused" in line]
-    # Two: a thread that met it just before another one had it over tells it anew.
-    assert 1 <= len(refused) <= 2, "\n".join(lines)
-    assert 1 <= sum("connected again" in line for line in lines) <= 2, "\n".join(lines)
+    # Two reasons, while the socket is there and when it is not; and a thread that met
+    # one just before another thread had it over tells it anew.
+    assert 1 <= len(refused) <= 5, "\n".join(lines)
+    assert 1 <= sum("connected again" in line for line in lines) <= 3, "\n".join(lines)
 
 
 # --- what holds the log up
@@ -383,28 +384,37 @@ def test_a_full_disk(db, failing):
 
 
 @pytest.mark.sanitize
-def test_state_of_threads_connections_and_routes(db, daemon):
-    service.publish_many(db, "ad_strands", "AD_", 3, [TAG], timeframe="2")
-    d = daemon([{"tag": TAG, "source": "AD_strands", "handler": "test.slow"}])
-    private.wait_until(lambda: service.sleeping(db))
-    d.signal(signal.SIGUSR1)
-    d.wait_log("end of the state")
-    lines = [line for line in d.log().splitlines() if line.startswith("info main: ")]
+def test_state_of_threads_connections_and_routes(db, daemon, held):
+    service.publish_many(db, "ad_strands", "AD_", 3, [TAG], kind="held")
+    d = daemon([{"tag": TAG, "source": "AD_strands", "handler": "test.held"}])
+
+    def ask():
+        """The lines of the answer, and the connections that it tells of: {pid: (thread, what)}."""
+        before = len(d.log())
+        d.signal(signal.SIGUSR1)
+        private.wait_until(lambda: "end of the state" in d.log()[before:])
+        lines = [line for line in d.log()[before:].splitlines() if line.startswith("info main: ")]
+        return lines, {int(m[2]): (m[1], m[3]) for line in lines
+                       if (m := re.match(r"info main: connection of (\S+): server process (\d+), (.*?) for ", line))}
+
+    def at_rest():
+        """All are in handlers, and no session is only about to end or to begin."""
+        lines, found = ask()
+        return " in flight 3, " in "".join(lines) and held.pids() and set(found) == {row["pid"] for row in service.sessions(db)}
+
+    private.wait_until(at_rest, interval=0.1, what=lambda: (ask(), service.sessions(db)))
+    lines, found = ask()
     threads = {m[1]: m[2] for line in lines if (m := re.match(r"info main: thread (\S+) \(\d+\): (.*)", line))}
     assert set(threads) >= {"main", "listener", "scanner", "worker-0", "worker-1"}
-    assert any(re.match(rf"handling, [123] strands, for \d\.\d+ s route={TAG} ", what) for what in threads.values()), threads
+    assert any(re.match(rf"handling, [123] strands, for \d+\.\d+ s route={TAG} ", what) for what in threads.values()), threads
     assert threads["listener"].startswith("listening, for") and threads["stats"].startswith("serving, for")
-    found = {int(m[2]): (m[1], m[3]) for line in lines
-             if (m := re.match(r"info main: connection of (\S+): server process (\d+), (.*?) for ", line))}
-    assert set(found) == {row["pid"] for row in service.sessions(db)}
-    assert found[next(row["pid"] for row in service.sessions(db) if row["wait_event"] == "PgSleep")] in (
-        ("worker-0", "awaiting the server"), ("worker-1", "awaiting the server"))
+    assert {found[pid] for pid in held.pids()} <= {("worker-0", "awaiting the server"), ("worker-1", "awaiting the server")}
     assert ("listener", "listening") in found.values()
     lanes = next(line for line in lines if "lanes:" in line)
     assert re.search(r"0 high, 0 normal; in flight 3, workers [12], put off 0", lanes) and f"route={TAG} source=AD_strands " in lanes, lanes
+    held.release()
     settled(db, 3, "done")
-    d.signal(signal.SIGUSR1)
-    private.wait_until(lambda: re.search(r"thread worker-[01] \(\d+\): idle, for \d", d.log()))
+    private.wait_until(lambda: re.search(r"thread worker-[01] \(\d+\): idle, for \d", "\n".join(ask()[0])))
     # asked as often as one likes, and always answered in full
     asked = d.log().count("state, as SIGUSR1")
     for _ in range(30):

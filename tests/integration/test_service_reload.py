@@ -45,14 +45,13 @@ def test_number_of_workers_and_batch(db, daemon):
         said = reloading.hang_up(d, workers={"threads": count, "batch": batch})
         assert f"serving 1 route with {count} worker{'s' * (count > 1)} " in said
         private.wait_until(lambda: workers(d) == count, what=lambda: f"{count} workers, not {threads(d.pid)}")  # pylint: disable=cell-var-from-loop
-        before = d.metrics()
         service.publish_many(db, "ad_strands", f"AD_{n}_", 40, [TAG])
         private.wait_until(lambda: service.count_receipts(db, "dm", TAG) == 40 * (n + 1))  # pylint: disable=cell-var-from-loop
         labels = '{tag="dm:evaluate_plan",source="AD_strands"}'
         private.wait_until(lambda: d.metrics()["strandd_settled_total" + labels] == 40 * (n + 1))  # pylint: disable=cell-var-from-loop
-        batches = d.metrics()["strandd_batches_total" + labels] - before["strandd_batches_total" + labels]
-        assert batches >= 40 / batch
-        assert batch > 1 or batches == 40
+        # by transactions, and not by the metric: a strand that is offered twice is a batch more
+        sizes = [size for size, in db.execute("SELECT count(*) FROM dm_receipts WHERE strand_id LIKE %s GROUP BY xmin::text", (f"AD_{n}_%",))]
+        assert sum(sizes) == 40 and max(sizes) <= batch, sizes
     assert set(service.calls(db).values()) == {1}
     assert d.metrics()["strandd_reloads_total"] == 3
     assert reloading.generations(d) == 1
@@ -260,11 +259,15 @@ def flow(db, d, seconds, changes):
 
 
 CHANGES = [{"workers": {"threads": 4}}, {"workers": {"batch": 10}}, {"workers": {"threads": 1}},
+           {"routes": reloading.routes(*RECORD, max_workers=1, batch=20, attempts=3, backoff={"initial": "1h", "cap": "1h"})},
+           {"module_communication": {"cleanup": {"enabled": True, "retention_days": 1, "pause": "0ms"}}},
+           {"routes": reloading.routes(*RECORD, max_workers=0, attempts=1, timeout="1h", suspend_after=1)},
            {"queue": {"limit": 100}}, {"workers": {"threads": 2, "batch": 100}}]
 
 
 @pytest.mark.sanitize
 def test_strands_flow_through_reloads(db, daemon, capsys):
+    db.execute("SELECT strandd.grant_cleanup(%s)", (private.SERVICE,))
     d = daemon(RECORD)
     scraper = Scraper(d)
     scraper.start()
@@ -275,8 +278,10 @@ def test_strands_flow_through_reloads(db, daemon, capsys):
         print(f"\n{n} strands through {len(CHANGES)} reloads: longest {longest:.0f} ms, p99 {p99:.1f} ms")
     assert longest < 2000
     private.wait_until(lambda: reloading.generations(d) == 1)
-    settled = d.metrics()['strandd_settled_total{tag="dm:evaluate_plan",source="AD_strands"}']
-    assert settled == n
+    # the last batch is counted after its receipts are there
+    settled = 'strandd_settled_total{tag="dm:evaluate_plan",source="AD_strands"}'
+    private.wait_until(lambda: d.metrics()[settled] == n, what=lambda: f"{n} settled, not {d.metrics()[settled]}")
+    d.wait_log("cleanup completed")
 
 
 @pytest.mark.sanitize
@@ -300,43 +305,44 @@ def test_signals_in_a_row_end_in_the_last_file(db, daemon):
 
 
 @pytest.mark.sanitize
-def test_a_long_handler_delays_nobody(db, daemon):
-    """The old generation drains for five seconds; the new one serves meanwhile, and
-    what the old one holds is settled by it, once."""
-    d = daemon(BOTH, conf={"workers": {"threads": 2, "batch": 1}})
-    service.publish(db, "ad_strands", "AD_slow", [TAG], timeframe="5")
-    wait_for_sleep(db)
-    since = time.monotonic()
+def test_a_long_handler_delays_nobody(db, daemon, held):
+    """The old generation drains; the new one serves meanwhile, and what the old one
+    holds is settled by it, once."""
+    d = daemon([(*PLAN, "test.held"), (*FEEDBACK, "test.record")], conf={"workers": {"threads": 2, "batch": 1}})
+    service.publish(db, "ad_strands", "AD_slow", [TAG], kind="held")
+    private.wait_until(lambda: held.count() == 1)
     reloading.hang_up(d, workers={"threads": 3})
-    assert time.monotonic() - since < 3
     assert reloading.generations(d) == 2
     producer = reloading.Producer(db, "dm_strands", "DM_", FEEDBACK[0], 50)
     producer.start()
     # the same route, too, in the new generation
     service.publish(db, "ad_strands", "AD_quick", [TAG])
-    assert service.final(db, "dm", "AD_quick", TAG, timeout=2)["state"] == "done"
-    assert service.receipt(db, "dm", "AD_slow", TAG) is None
-    assert service.final(db, "dm", "AD_slow", TAG, timeout=10)["state"] == "done"
+    assert service.final(db, "dm", "AD_quick", TAG)["state"] == "done"
+    time.sleep(1)
     n = producer.finish()
     private.wait_until(lambda: service.count_receipts(db, "ad", FEEDBACK[0]) == n)
-    longest, _ = reloading.latencies(db, "dm_strands", "ad", FEEDBACK[0], "DM_%")
-    assert longest < 1000
+    assert held.count() == 1 and service.receipt(db, "dm", "AD_slow", TAG) is None
+    held.release()
+    assert service.final(db, "dm", "AD_slow", TAG)["state"] == "done"
     private.wait_until(lambda: reloading.generations(d) == 1)
     assert set(service.calls(db).values()) == {1} and len(service.calls(db)) == n + 2
 
 
 @pytest.mark.sanitize
-def test_several_old_generations_and_their_bound(db, daemon):
-    """Each holds a sleeping handler; the one too many waits for the first to end."""
-    d = daemon(SLOW, conf={"workers": {"threads": 1, "batch": 1}})
+def test_several_old_generations_and_their_bound(db, daemon, held):
+    """Each holds a handler; the one too many waits for the first to end."""
+    d = daemon([(*PLAN, "test.held")], conf={"workers": {"threads": 1, "batch": 1}})
     for i in range(3):
-        service.publish(db, "ad_strands", f"AD_{i}", [TAG], timeframe="6")
-        private.wait_until(lambda: service.sleeping(db) == i + 1, what=f"{i + 1} handlers that sleep")  # pylint: disable=cell-var-from-loop
+        service.publish(db, "ad_strands", f"AD_{i}", [TAG], kind="held")
+        private.wait_until(lambda: held.count() == i + 1, what=f"{i + 1} handlers that are held")  # pylint: disable=cell-var-from-loop
         reloading.hang_up(d, workers={"threads": 1 + i % 2})
     assert reloading.generations(d) == 4
     said = reloading.hang_up(d, expect="reload put off", workers={"threads": 3})
     assert "reloaded" not in said
     d.signal(signal.SIGHUP)
+    time.sleep(0.5)
+    assert d.metrics()["strandd_reloads_total"] == 3 and held.count() == 3
+    held.release()
     private.wait_until(lambda: d.metrics()["strandd_reloads_total"] == 4, timeout=20)
     private.wait_until(lambda: reloading.generations(d) == 1, timeout=20)
     assert workers(d) == 3
@@ -367,16 +373,17 @@ def test_serial_route_stays_serial(db, daemon):
 
 
 @pytest.mark.sanitize
-def test_state_of_old_and_new_at_once(db, daemon):
+def test_state_of_old_and_new_at_once(db, daemon, held):
     """SIGUSR1 tells of both generations."""
-    d = daemon(SLOW, conf={"workers": {"threads": 1}})
-    service.publish(db, "ad_strands", "AD_1", [TAG], timeframe="3")
-    wait_for_sleep(db)
+    d = daemon([(*PLAN, "test.held")], conf={"workers": {"threads": 1}})
+    service.publish(db, "ad_strands", "AD_1", [TAG], kind="held")
+    private.wait_until(lambda: held.count() == 1)
     reloading.hang_up(d, workers={"threads": 2})
     d.signal(signal.SIGUSR1)
     d.wait_log("end of the state")
     assert d.log().count("lanes: ") == 2 and "an earlier configuration" in d.log()
     assert d.log().count("thread worker-0") == 2 and d.log().count("thread worker-1") == 1
+    held.release()
     assert service.final(db, "dm", "AD_1", TAG)["state"] == "done"
 
 

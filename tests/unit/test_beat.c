@@ -27,7 +27,8 @@ static void *silent_thread(void *arg)
 	beat_register(arg);
 	while (event_wait(&go, 0) != 0)
 		beat_allow_ms(-5000);	/* as if the last sign were older */
-	(void)!event_wait(&never, clock_after_ms(700));
+	beat_now();
+	(void)!event_wait(&never, clock_after_ms(3000));
 	beat_unregister();
 	event_release(&never);
 	return NULL;
@@ -56,9 +57,9 @@ START_TEST(a_silent_thread_is_named)
 	while (silent_for(4000) >= 0)
 		usleep(1000);
 	/* it waits, and says so several times within its wait */
-	for (int i = 0; i < 10; i++) {
-		ck_assert_int_eq(silent_for(400), -1);
-		usleep(50000);
+	for (int i = 0; i < 25; i++) {
+		ck_assert_int_eq(silent_for(1500), -1);
+		usleep(100000);
 	}
 	pthread_join(id, NULL);
 	ck_assert_int_eq(silent_for(0), -1);

@@ -168,7 +168,7 @@ START_TEST(a_full_disk)
 	ck_assert_int_ge(full, 0);
 	dup2(full, STDERR_FILENO);
 	log_distinct(0, 20);
-	usleep(300000);
+	usleep(2000000);	/* the thread tries them all, and to tell of it again and again */
 	dup2(write_end, STDERR_FILENO);
 	/* Without another line, too. */
 	ck_assert_ptr_nonnull(strstr(wait_for("20 lines of the log could not be written"), "No space left on device"));

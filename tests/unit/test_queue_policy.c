@@ -5,6 +5,7 @@
 
 #include <sched.h>
 
+#include "base/event.h"
 #include "queue/ageing.h"
 #include "queue/gate.h"
 
@@ -119,28 +120,35 @@ END_TEST
 /* Both workers asleep: who is woken? */
 static struct {
 	struct crew crew;
+	struct event stop;
 	_Atomic int result[2];	/* of each worker's wait; 1: it sleeps */
 } sleepers;
 
 static void sleep_once(unsigned me)
 {
-	atomic_store(&sleepers.result[me], queue_wait(q, me, clock_after_ms(400), -1));
+	atomic_store(&sleepers.result[me], queue_wait(q, me, clock_after_ms(LONG_MS), sleepers.stop.fd));
 }
 
 static void sleep_both(void)
 {
 	atomic_store(&sleepers.result[RESERVED], 1);
 	atomic_store(&sleepers.result[GENERAL], 1);
+	ck_assert_int_eq(event_init(&sleepers.stop), 0);
 	crew_start(&sleepers.crew, 2, sleep_once);
 	while (queue_idle(q) < 2)
 		sched_yield();
 }
 
+/* Nobody is on the way to the other one, which sleeps until it is told to stop. */
 static void woken_is(unsigned worker)
 {
-	crew_join(&sleepers.crew);
+	thread_join(&sleepers.crew.threads[worker]);
 	ck_assert_int_eq(atomic_load(&sleepers.result[worker]), 0);
-	ck_assert_int_eq(atomic_load(&sleepers.result[!worker]), STRAND_ETIMEOUT);
+	ck_assert_uint_eq(queue_idle(q), 1);
+	event_signal(&sleepers.stop);
+	thread_join(&sleepers.crew.threads[!worker]);
+	ck_assert_int_eq(atomic_load(&sleepers.result[!worker]), STRAND_ESTOPPED);
+	event_release(&sleepers.stop);
 }
 
 START_TEST(an_offer_wakes_one_who_may_take_it)
