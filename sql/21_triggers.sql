@@ -1,7 +1,8 @@
 -- The triggers of a source: what they do, and writing them.
 
 -- step: function stamp_strand
--- BEFORE INSERT, called only where a writer copied xact_id along or left it out.
+-- BEFORE INSERT, called only where a writer gave xact_id or tagged_at a value of its
+-- own: copied along, left out or made up.
 CREATE OR REPLACE FUNCTION strandd.stamp_strand() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -167,7 +168,7 @@ BEGIN
 	PERFORM strandd.follow_renames();
 	PERFORM strandd.write_function(keep, strandd.keep_text(tbl), strandd.history_text(tbl) IS NOT NULL);
 	PERFORM strandd.write_trigger(tbl, format('zzz_%s_before_insert', relname), 'strandd.stamp_strand',
-		'BEFORE INSERT', 'WHEN (NEW.xact_id IS DISTINCT FROM pg_current_xact_id() OR NEW.tagged_at IS NULL)', true);
+		'BEFORE INSERT', 'WHEN (NEW.xact_id IS DISTINCT FROM pg_current_xact_id() OR NEW.tagged_at IS DISTINCT FROM now())', true);
 	PERFORM strandd.write_trigger(tbl, format('zzz_%s_before_update', relname), keep,
 		'BEFORE UPDATE', 'WHEN (OLD.tags IS DISTINCT FROM NEW.tags OR OLD.xact_id IS DISTINCT FROM NEW.xact_id'
 		' OR OLD.tagged_at IS DISTINCT FROM NEW.tagged_at OR OLD.id IS DISTINCT FROM NEW.id)', true);

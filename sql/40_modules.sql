@@ -104,6 +104,12 @@ BEGIN
 END
 $$;
 
+-- step: triggers that an older version wrote on other sources
+SELECT pg_catalog.format('DO $$ BEGIN PERFORM strandd.write_stamps(%s::oid::regclass); END $$', c.oid)
+  FROM strandd.sources s JOIN pg_catalog.pg_class c ON c.oid = s.source
+ WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE')
+\gexec
+
 -- step: indexes of receipts that an older version made
 SELECT s.statement
   FROM strandd.receivers r, strandd.index_statements(r.receipts) AS s (statement)

@@ -3,7 +3,7 @@
 #include "base/buf.h"
 
 #define FINAL "coalesce(r.state IN ('done', 'failed', 'expired', 'withdrawn', 'skipped'), false)"
-#define HOP(digits) "round(extract(epoch FROM CASE WHEN " FINAL " THEN r.finished_at - s.tagged_at END) * 1000, " digits ")"
+#define HOP(digits) "round(extract(epoch FROM CASE WHEN " FINAL " AND isfinite(s.tagged_at) THEN r.finished_at - s.tagged_at END) * 1000, " digits ")"
 
 static const char columns_sql[] =
 	"SELECT s.id, coalesce(r.state, 'waiting'), " FINAL ","

@@ -33,7 +33,7 @@ static const char pending_sql[] =
 	"  (SELECT count(*) FROM oldest) = " TEXT(ROWS_READ)
 	"   OR (SELECT count(*) FROM pending) = " TEXT(MAX_COUNT) ","
 	"  (SELECT min(tagged_at)::timestamptz(0) FROM pending),"
-	"  (SELECT round(extract(epoch FROM clock_timestamp() - min(tagged_at)), 1) FROM pending)";
+	"  (SELECT round(extract(epoch FROM clock_timestamp() - min(tagged_at) FILTER (WHERE isfinite(tagged_at))), 1) FROM pending)";
 
 /* What is due and what failed through their own partial indexes; of the rest the
  * first ones that the key's index yields. */

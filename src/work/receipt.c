@@ -1,18 +1,18 @@
 #include "work/receipt.h"
 
 /* Full jitter: anything between at once and the backoff.  A strand that expires
- * before that is due is looked at when it does. */
+ * before that is due is looked at when it does; never earlier than at once, whatever
+ * its tagged_at. */
 static void build_verdict(struct buf *b, const struct route *r)
 {
 	const struct conf_route *c = r->conf;
 
 	buf_addf(b,
 		 ", verdict AS MATERIALIZED (SELECT n.attempt, n.at, CASE WHEN n.attempt < %d AND $4 <> '" SQLSTATE_FINAL "'"
-		 "  THEN least(n.at + pg_catalog.make_interval(secs => pg_catalog.random()"
-		 "    * least(%lld, %lld * pg_catalog.power(%.17g::float8, least(n.attempt - 1, 60))) / 1000),"
-		 "   (SELECT t.tagged_at + pg_catalog.make_interval(secs =>"
-		 "     least(coalesce((strandd.timeouts(t.tags))[1], %s), 1e9)::float8) FROM %s t WHERE t.id = $1)) END AS due_at"
-		 "  FROM now n)",
+		 "  THEN n.at + pg_catalog.make_interval(secs => greatest(0, least(pg_catalog.random()"
+		 "    * least(%lld, %lld * pg_catalog.power(%.17g::float8, least(n.attempt - 1, 60))) / 1000,"
+		 "   (SELECT coalesce((strandd.timeouts(t.tags))[1], %s) - " AGE_OF("t.tagged_at", "n.at") " FROM %s t"
+		 "     WHERE t.id = $1)))) END AS due_at FROM now n)",
 		 c->attempts, (long long)c->backoff_cap_ms, (long long)c->backoff_initial_ms,
 		 c->backoff_factor, r->timeout, r->source);
 }

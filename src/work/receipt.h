@@ -13,6 +13,10 @@
 /* The key of a strand's receipt, as its index has it. */
 #define RECEIPT_KEY(id) "strandd.receipt_key(" id ") COLLATE \"C\""
 
+/* Seconds, as a numeric that may be infinite: as intervals, two timestamps that are far
+ * apart have no difference, and what stands in the table is not to fail a statement. */
+#define AGE_OF(tagged_at, at) "(extract(epoch FROM " at ") - extract(epoch FROM " tagged_at "))"
+
 /* A lease of this age may be taken over: whoever still runs its handler holds the
  * strand's lock. */
 #define LEASE_GRACE "interval '5 s'"

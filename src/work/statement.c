@@ -65,7 +65,7 @@ static void build_claimed(struct buf *b, const struct route *r)
 		 " claimed AS MATERIALIZED (SELECT y.n, y.id, y.s, y.started_at, y.known,"
 		 "   coalesce((y.p).attempt, 0) AS charged, coalesce(y.timeouts[2], 0) AS odd,"
 		 "   CASE WHEN (y.p).state = 'running' THEN (y.p).attempt ELSE coalesce((y.p).attempt, 0) + 1 END AS attempt,"
-		 "   coalesce(extract(epoch FROM y.started_at - (y.s).tagged_at) >= coalesce(y.timeouts[1], %s), false) AS expired"
+		 "   coalesce(" AGE_OF("(y.s).tagged_at", "y.started_at") " >= coalesce(y.timeouts[1], %s), false) AS expired"
 		 "  FROM (SELECT x.n, x.id, x.s, x.p, (x.p).state IS NOT NULL AS known, pg_catalog.clock_timestamp() AS started_at,"
 		 "    CASE WHEN " HAS_TIMEOUT " THEN strandd.timeouts((x.s).tags) END AS timeouts,"
 		 "    pg_catalog.sum(pg_catalog.pg_column_size(x.s)) OVER (ROWS UNBOUNDED PRECEDING) - pg_catalog.pg_column_size(x.s) AS before"

@@ -38,8 +38,8 @@ def serve(db, daemon, conf=None, **policy):
     return daemon([route(**policy)], {"scan": {"interval": "2s"}, **(conf or {})})
 
 
-def publish(db, strand_id, kind="good", timeframe=None, tags=NOTHING, table="ad_strands"):
-    return service.publish(db, table, strand_id, [PLAN, *tags], kind=kind, timeframe=timeframe)
+def publish(db, strand_id, kind="good", timeframe=None, tags=NOTHING, table="ad_strands", **columns):
+    return service.publish(db, table, strand_id, [PLAN, *tags], kind=kind, timeframe=timeframe, **columns)
 
 
 def record_waits(db):
