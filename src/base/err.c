@@ -20,6 +20,7 @@ int err_set(struct err *e, int code, const char *fmt, ...)
 	e->code = code;
 	e->sqlstate[0] = '\0';
 	e->relation[0] = '\0';
+	e->nested = false;
 	/* It may have been cut in the middle of a letter, and goes into receipts. */
 	utf8_mend(text);
 	memcpy(e->text, text, strlen(text) + 1);

@@ -8,6 +8,8 @@
 #ifndef STRANDD_BASE_ERR_H
 #define STRANDD_BASE_ERR_H
 
+#include <stdbool.h>
+
 #define MUST_CHECK __attribute__((warn_unused_result))
 #define PRINTF_LIKE(fmt, first) __attribute__((format(printf, fmt, first)))
 
@@ -30,6 +32,7 @@ struct err {
 	int code;		/* enum err_code */
 	char sqlstate[6];	/* five characters, or "" */
 	char relation[64];	/* the table that the server's error names, or "" */
+	bool nested;		/* the server's error arose in a function that the statement called */
 	char text[512];		/* one line of UTF-8, no newline; never a password */
 };
 

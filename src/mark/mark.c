@@ -9,7 +9,7 @@
 #include "base/failpoint.h"
 
 #define MARK_TIMEOUT_MS 10000
-#define KEY_SIZE 4096		/* a receipt's key has at most 1,000 bytes */
+#define REFUSED_MAX 10		/* so many in a row: what refuses them may refuse thousands */
 
 /* A mark that a crash of the server loses is lost with its note in the receipt, and
  * made again: so no commit waits for the disk. */
@@ -28,10 +28,17 @@ int mark_prepare(struct conn *c, int64_t deadline, struct err *e)
 	return conn_script(c, pins_sql, deadline, e);
 }
 
-void mark_route_release(struct mark_route *m)
+static void forget_texts(struct mark_route *m)
 {
 	free(m->page);
 	free(m->mark);
+	m->page = NULL;
+	m->mark = NULL;
+}
+
+void mark_route_release(struct mark_route *m)
+{
+	forget_texts(m);
 	*m = (struct mark_route){ 0 };
 }
 
@@ -84,7 +91,7 @@ static int prepare(struct mark_route *m, const struct route *r, struct conn *c, 
 	PQclear(res);
 	if (m->page && m->mark)
 		return 0;
-	mark_route_release(m);
+	forget_texts(m);
 	return err_set(e, STRAND_ENOMEM, "out of memory");
 }
 
@@ -98,69 +105,120 @@ static int mark_one(const struct mark_route *m, struct conn *c, const PGresult *
 	int ret = FAILPOINT("mark.before") ? err_set(e, STRAND_ECONN, "failpoint mark.before")
 		: conn_query(c, m->mark, 4, values, clock_after_ms(MARK_TIMEOUT_MS), &res, e);
 
-	if (ret) {
-		result->left = true;
+	if (ret)
 		return ret;
-	}
 	if (!strcmp(PQcmdTuples(res), "1"))
 		result->marked++;
 	else
-		result->left = true;
+		result->held = true;
 	PQclear(res);
 	return 0;
 }
 
-static int mark_page(const struct mark_route *m, struct conn *c, const struct stop *stop, char key[KEY_SIZE],
-		     struct mark_result *result, bool *ret_more, struct err *e)
+/* One round: who takes part in it, and how it goes. */
+struct round {
+	struct mark_route *m;
+	struct conn *conn;
+	const struct stop *stop;
+	struct mark_result *result;
+	unsigned refused;	/* marks in a row that failed */
+	int first;		/* the first fault, and `e` what is said of it */
+	struct err *e;
+};
+
+/* What the statement itself misses (class 42, and no trigger's), it misses for all of
+ * them; or the table is another by now, and the texts are wrong. */
+static void note_fault(struct round *d, int ret, const struct err *e)
 {
-	const char *values[] = { key };
-	PGresult *page;
-	int first = 0, ret = conn_query(c, m->page, 1, values, clock_after_ms(MARK_TIMEOUT_MS), &page, e);
+	bool missing = ret == STRAND_ESQL && !strncmp(e->sqlstate, "42", 2) && !e->nested;
 
-	if (ret)
-		return ret;
-	for (int i = 0; i < PQntuples(page) && conn_usable(c); i++) {
-		struct err one;
-
-		if (stop_level(stop) != STOP_NONE) {
-			PQclear(page);
-			return err_set(e, STRAND_ESTOPPED, "told to stop");
-		}
-		ret = mark_one(m, c, page, i, result, &one);
-		if (ret && !first) {
-			first = ret;
-			*e = one;
-		}
-		if (ret == STRAND_ESQL && !strncmp(one.sqlstate, "42", 2))
-			break;
+	if (!d->first) {
+		d->first = ret;
+		*d->e = *e;
 	}
-	*ret_more = PQntuples(page) > 0;
-	if (*ret_more)
-		snprintf(key, KEY_SIZE, "%s", PQgetvalue(page, PQntuples(page) - 1, 0));
-	PQclear(page);
-	return first;
+	d->refused += ret == STRAND_ESQL && !missing ? 1 : REFUSED_MAX;
+	if (missing)
+		forget_texts(d->m);
 }
 
-int mark_route(struct mark_route *m, const struct route *r, struct conn *c, const struct stop *stop,
+static void try_one(struct round *d, const PGresult *page, int row)
+{
+	struct err e;
+	int ret = stop_level(d->stop) == STOP_NONE ? mark_one(d->m, d->conn, page, row, d->result, &e)
+						   : err_set(&e, STRAND_ESTOPPED, "told to stop");
+
+	if (ret)
+		note_fault(d, ret, &e);
+	else
+		d->refused = 0;
+}
+
+/* Marks what comes behind `after`, up to `until` ("": to the end); false: the round is
+ * over. */
+static bool mark_from(struct round *d, const char *until)
+{
+	char *after = d->m->after;
+	int n;
+
+	do {
+		const char *values[] = { after };
+		PGresult *page;
+		struct err e;
+		int ret = conn_query(d->conn, d->m->page, 1, values, clock_after_ms(MARK_TIMEOUT_MS), &page, &e);
+
+		if (ret) {
+			note_fault(d, ret, &e);
+			return false;
+		}
+		n = PQntuples(page);
+		for (int i = 0; i < n && d->refused < REFUSED_MAX; i++) {
+			const char *key = PQgetvalue(page, i, 0);
+
+			if (*until && strcmp(key, until) > 0) {
+				n = 0;
+				break;
+			}
+			try_one(d, page, i);
+			snprintf(after, MARK_KEY_SIZE, "%s", key);
+		}
+		PQclear(page);
+	} while (n && d->refused < REFUSED_MAX);
+	if (n)
+		return false;
+	*after = '\0';
+	return true;
+}
+
+static bool go_on(struct round *d)
+{
+	struct mark_route *m = d->m;
+
+	if (!m->wrapped && !mark_from(d, ""))
+		return false;
+	m->wrapped = true;
+	return !*m->until || mark_from(d, m->until);
+}
+
+int mark_route(struct mark_route *m, const struct route *r, bool news, struct conn *c, const struct stop *stop,
 	       struct mark_result *ret_result, struct err *e)
 {
-	char key[KEY_SIZE] = "";
-	bool more = true;
-	int ret = prepare(m, r, c, e), first = ret;
+	struct round d = { .m = m, .conn = c, .stop = stop, .result = ret_result, .e = e };
+	bool over;
 
-	while (!ret && more) {
-		struct err one;
-
-		more = false;
-		ret = mark_page(m, c, stop, key, ret_result, &more, &one);
-		if (ret && !first) {
-			first = ret;
-			*e = one;
-		}
-		/* A strand that cannot be marked does not keep the others from it; a right
-		 * that is missing does. */
-		if (ret == STRAND_ESQL && more && strncmp(one.sqlstate, "42", 2))
-			ret = 0;
+	if (news) {
+		memcpy(m->until, m->after, sizeof(m->until));
+		m->wrapped = false;
+		m->news = true;
 	}
-	return first;
+	d.first = prepare(m, r, c, e);
+	over = !d.first && go_on(&d);
+	m->unfinished = m->unfinished || d.first || ret_result->held;
+	m->left = !over || m->unfinished;
+	if (over) {
+		*m->until = '\0';
+		m->wrapped = false;
+		m->news = false;
+		m->unfinished = false;
+	}
+	return d.first;
 }

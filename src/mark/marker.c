@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/activity.h"
+#include "base/backoff.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "mark/mark.h"
@@ -10,6 +11,8 @@
 
 #define ALL_MS 60000		/* what other instances left behind is looked for this often */
 #define AGAIN_MS 200		/* what could not be had is tried again after this */
+#define REFUSED_FIRST_MS 100	/* what was refused is, after this at first */
+#define REFUSED_CAP_MS ALL_MS
 
 int marker_init(struct marker *m, const struct context *x)
 {
@@ -41,11 +44,13 @@ void marker_wake(struct marker *m, unsigned route)
 		event_signal(&m->event);
 }
 
+/* But for routes whose turn is to come anyway, at its own pace. */
 static void want_all(struct marker *m)
 {
 	/* relaxed: told to itself */
 	for (size_t i = 0; i < m->context->routes->n; i++)
-		atomic_store_explicit(&m->wanted[i], true, memory_order_relaxed);
+		if (!m->routes[i].left)
+			atomic_store_explicit(&m->wanted[i], true, memory_order_relaxed);
 }
 
 static int connect_marker(struct marker *m, struct err *e)
@@ -62,40 +67,62 @@ static int connect_marker(struct marker *m, struct err *e)
 	return ret;
 }
 
-static void longer(int64_t *pause_ms, int64_t ms)
+/* When the route is to be looked at; INT64_MAX: there is nothing. */
+static int64_t due_at(const struct marker *m, unsigned route)
 {
-	if (ms > *pause_ms)
-		*pause_ms = ms;
+	const struct mark_route *r = &m->routes[route];
+
+	/* relaxed: whoever takes it orders */
+	if (atomic_load_explicit(&m->wanted[route], memory_order_relaxed))
+		return r->news_at;
+	return r->left ? r->again_at : INT64_MAX;
 }
 
-/* `*pause_ms` rises to the milliseconds after which what is left is to be tried again;
- * 0: nothing is. */
-static int round_of_routes(struct marker *m, int64_t *pause_ms, struct err *e)
+static int64_t next_due(const struct marker *m, int64_t until)
+{
+	for (unsigned i = 0; i < m->context->routes->n; i++)
+		if (due_at(m, i) < until)
+			until = due_at(m, i);
+	return until;
+}
+
+/* After a round over the route.  Refused marks wait longer and longer; those that are
+ * new, or were not reached, do not wait for them for long, and other routes not at all. */
+static void plan_next(struct marker *m, unsigned route, int ret, const struct mark_result *result,
+		      const struct err *e)
+{
+	const struct conf_route *conf = m->context->routes->routes[route].conf;
+	const struct log_fields fields = { .route = conf->tag, .source = conf->source };
+	struct mark_route *r = &m->routes[route];
+	struct outage *trouble = &m->trouble[route];
+	int64_t soon_ms = ret ? outage_failed_on(trouble, &fields, e, "strands are marked later") : AGAIN_MS;
+
+	if (!r->left)
+		outage_over_on(trouble, &fields, "strands are marked again");
+	r->news_at = ret ? clock_after_ms(soon_ms) : 0;
+	r->again_at = clock_after_ms(r->news || result->marked || result->held ? soon_ms
+				     : backoff_ms(trouble->failures, REFUSED_FIRST_MS, REFUSED_CAP_MS));
+}
+
+static int round_of_routes(struct marker *m, struct err *e)
 {
 	const struct context *x = m->context;
 
 	for (unsigned i = 0; i < x->routes->n; i++) {
-		const struct conf_route *conf = x->routes->routes[i].conf;
-		const struct log_fields fields = { .route = conf->tag, .source = conf->source };
 		struct mark_result result = { 0 };
+		bool news;
 		int ret;
 
-		/* acquire: pairs with marker_wake */
-		if (!atomic_exchange_explicit(&m->wanted[i], false, memory_order_acq_rel))
+		if (due_at(m, i) > clock_now())
 			continue;
-		activity_set_on("marking", conf->tag, 0, 0);
-		ret = mark_route(&m->routes[i], &x->routes->routes[i], m->conn, x->stop, &result, e);
+		/* acquire: pairs with marker_wake */
+		news = atomic_exchange_explicit(&m->wanted[i], false, memory_order_acq_rel);
+		activity_set_on("marking", x->routes->routes[i].conf->tag, 0, 0);
+		ret = mark_route(&m->routes[i], &x->routes->routes[i], news, m->conn, x->stop, &result, e);
 		count(x, METRIC_MARKED, i, result.marked);
-		if (ret || result.left) {
-			atomic_store_explicit(&m->wanted[i], true, memory_order_relaxed);
-			longer(pause_ms, AGAIN_MS);
-		}
 		if (ret == STRAND_ESTOPPED || !conn_usable(m->conn))
 			return ret ? ret : STRAND_ECONN;
-		if (ret)
-			longer(pause_ms, outage_failed_on(&m->trouble[i], &fields, e, "strands are marked later"));
-		else if (!result.left)
-			outage_over_on(&m->trouble[i], &fields, "strands are marked again");
+		plan_next(m, i, ret, &result, e);
 	}
 	return 0;
 }
@@ -115,7 +142,6 @@ void marker_run(void *arg)
 	struct err e;
 
 	while (stop_level(x->stop) == STOP_NONE) {
-		int64_t pause_ms = 0;
 		int ret = m->conn ? 0 : connect_marker(m, &e);
 
 		if (!ret && clock_now() >= all_at) {
@@ -123,13 +149,10 @@ void marker_run(void *arg)
 			all_at = clock_after_ms(ALL_MS);
 		}
 		if (!ret)
-			ret = round_of_routes(m, &pause_ms, &e);
+			ret = round_of_routes(m, &e);
 		if (!ret) {
 			outage_over(&outage, "connected again");
-			if (pause_ms)
-				(void)!event_wait(&x->stop->drain, clock_after_ms(pause_ms));
-			else
-				rest_on(&m->event, all_at, x->stop->drain.fd);
+			rest_on(&m->event, next_due(m, all_at), x->stop->drain.fd);
 			continue;
 		}
 		disconnect(m);

@@ -144,5 +144,7 @@ int result_error(struct conn *c, const PGresult *res, struct err *e)
 	relation = PQresultErrorField(res, PG_DIAG_TABLE_NAME);
 	if (e && relation)
 		snprintf(e->relation, sizeof(e->relation), "%s", relation);
+	if (e)
+		e->nested = PQresultErrorField(res, PG_DIAG_CONTEXT) != NULL;
 	return code;
 }
