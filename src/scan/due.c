@@ -10,6 +10,7 @@
 
 #define ROOM_MS 100		/* without room, look again after this */
 #define ALL_MS 200		/* all that is due is looked at no more often than this */
+#define LOOK_MS 5000		/* what others wrote is looked for this often at least */
 #define EVERYTHING "-infinity"
 
 /* Read through the partial index (route, due_at).  $1: all that was due until then
@@ -130,7 +131,7 @@ static int take_page(struct scanner *s, unsigned route, struct err *e)
 int due_serve(struct scanner *s, unsigned route, struct err *e)
 {
 	struct scan_route *sr = &s->routes[route];
-	int64_t now = clock_now(), ms = INT64_MAX;
+	int64_t now = clock_now(), interval = s->context->conf->scan_interval_ms, ms = INT64_MAX;
 	int ret;
 
 	/* One that was written since may be due before those that were offered: its
@@ -138,11 +139,12 @@ int due_serve(struct scanner *s, unsigned route, struct err *e)
 	if (atomic_exchange_explicit(&sr->news, false, memory_order_acq_rel) &&
 	    sr->looked_at + ALL_MS * NSEC_PER_MSEC < sr->look_at)
 		sr->look_at = sr->looked_at + ALL_MS * NSEC_PER_MSEC;
-	/* What was offered and is still not settled is offered again now and then. */
+	/* What was offered and is still not settled is offered again now and then, and what
+	 * an instance left behind that died is not to wait for the next pass. */
 	if (now >= sr->look_at) {
 		snprintf(sr->due_from, sizeof(sr->due_from), EVERYTHING);
 		sr->looked_at = now;
-		sr->look_at = clock_after_ms(s->context->conf->scan_interval_ms);
+		sr->look_at = clock_after_ms(interval < LOOK_MS ? interval : LOOK_MS);
 	}
 	/* relaxed: a worker that sets a time from here on is heard next time */
 	atomic_store_explicit(&sr->due_at, INT64_MAX, memory_order_relaxed);
