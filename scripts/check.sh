@@ -253,7 +253,7 @@ lane_fuzz()
 	local target dir=$build_root/fuzz seconds=${STRANDD_FUZZ_SECONDS:-60}
 
 	build fuzz CC=clang --enable-werror --enable-fuzzers || return
-	for target in conf tags; do
+	for target in conf tags answer; do
 		mkdir -p "$dir/found/$target"
 		if "$dir/tests/fuzz/fuzz_$target" -max_total_time="$seconds" -max_len=4096 -timeout=10 -print_final_stats=1 \
 			-artifact_prefix="$dir/found/$target-" "$dir/found/$target" \

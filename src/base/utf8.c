@@ -1,7 +1,5 @@
 #include "base/utf8.h"
 
-#include <stddef.h>
-
 /* Bytes of the letter that starts with `lead`, 0 when none does, and the bounds
  * of its second byte: they keep out surrogates and needlessly long forms. */
 static size_t letter(unsigned char lead, unsigned char *low, unsigned char *high)
@@ -43,4 +41,25 @@ void utf8_mend(char *text)
 			p += len;
 		}
 	}
+}
+
+bool utf8_valid(const char *text, size_t len)
+{
+	const unsigned char *p = (const unsigned char *)text, *end = p + len;
+	unsigned char low, high;
+
+	while (p < end) {
+		size_t n = *p ? letter(*p, &low, &high) : 0, i = 1;
+
+		if (!n || n > (size_t)(end - p))
+			return false;
+		for (; i < n && p[i] >= low && p[i] <= high; i++) {
+			low = 0x80;
+			high = 0xbf;
+		}
+		if (i < n)
+			return false;
+		p += n;
+	}
+	return true;
 }

@@ -17,6 +17,8 @@ typedef int fuzz_fn(const uint8_t *data, size_t size);
 fuzz_fn fuzz_conf;
 /* Tags as strandctl takes them: a list with commas, and a row as JSON. */
 fuzz_fn fuzz_tags;
+/* A line that a handler's process answers. */
+fuzz_fn fuzz_answer;
 
 #define PROMISE(condition) \
 	do { \

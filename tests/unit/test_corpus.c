@@ -11,7 +11,7 @@
 static const struct target {
 	const char *name;
 	fuzz_fn *fn;
-} targets[] = { { "conf", fuzz_conf }, { "tags", fuzz_tags } };
+} targets[] = { { "conf", fuzz_conf }, { "tags", fuzz_tags }, { "answer", fuzz_answer } };
 
 static int is_input(const struct dirent *entry)
 {

@@ -52,6 +52,26 @@ START_TEST(mends)
 }
 END_TEST
 
+/* What has to be mended is not valid, and what is mended is. */
+START_TEST(tells_valid_from_other)
+{
+	const char *text = rows[_i].text, *mended = rows[_i].mended;
+
+	ck_assert_int_eq(utf8_valid(text, strlen(text)), !strcmp(text, mended));
+	ck_assert(utf8_valid(mended, strlen(mended)));
+}
+END_TEST
+
+START_TEST(a_nul_is_not_valid)
+{
+	ck_assert(utf8_valid("a\0b", 1));
+	ck_assert(!utf8_valid("a\0b", 3));
+	ck_assert(!utf8_valid("", 1));
+	/* A letter may end before the text, not behind it. */
+	ck_assert(!utf8_valid("\xe6\x97\xa5", 2));
+}
+END_TEST
+
 /* Whatever its length, a text that does not fit ends with a whole letter. */
 START_TEST(error_text_is_cut_between_letters)
 {
@@ -78,6 +98,8 @@ int main(void)
 	int failed;
 
 	tcase_add_loop_test(t, mends, 0, (int)(sizeof(rows) / sizeof(rows[0])));
+	tcase_add_loop_test(t, tells_valid_from_other, 0, (int)(sizeof(rows) / sizeof(rows[0])));
+	tcase_add_test(t, a_nul_is_not_valid);
 	tcase_add_loop_test(t, error_text_is_cut_between_letters, 0, 5);
 	suite_add_tcase(s, t);
 	sr = srunner_create(s);
