@@ -55,6 +55,8 @@ const char *err_name(int code)
 		return "STRAND_ESQL";
 	case STRAND_ESYS:
 		return "STRAND_ESYS";
+	case STRAND_EHANDLER:
+		return "STRAND_EHANDLER";
 	case STRAND_EPROTO:
 		return "STRAND_EPROTO";
 	default:

@@ -25,6 +25,7 @@ enum err_code {
 	STRAND_ESQL = -8,	/* a statement failed; the SQLSTATE says why */
 	STRAND_ESYS = -9,	/* a system call failed; the text holds strerror */
 	STRAND_EPROTO = -10,	/* the peer answered what it must not */
+	STRAND_EHANDLER = -11,	/* a handler failed, or says that it has */
 };
 
 /* What went wrong, for people.  Plain data: copy freely, nothing to release. */

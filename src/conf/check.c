@@ -147,10 +147,34 @@ static void check_twice(const struct conf *c, const struct conf_route *route, st
 	}
 }
 
+/* What handles a strand: one of the two. */
+static void check_handler(const struct conf_route *route, struct reports *reports)
+{
+	const struct place place = { route->file, route->line };
+	char quoted[QUOTE_SIZE];
+
+	if (!route->handler && !route->command)
+		report_error(reports, &place, "route has neither handler, an SQL function, nor command, a program;"
+			     " say one");
+	else if (route->handler && route->command)
+		report_error(reports, &place, "handler %s and command exclude each other; leave one out",
+			     quote(quoted, route->handler));
+	if (route->handler && route->delivery == DELIVERY_AT_MOST_ONCE)
+		report_error(reports, &place, "delivery = \"at-most-once\" is for a command: a handler in SQL takes"
+			     " effect exactly once; leave it out");
+	if (route->command && !route->command[0])
+		report_error(reports, &place, "command is empty; say the program and its arguments");
+	for (char **v = route->environment; v && *v; v++)
+		if (!strchr(*v, '=') || **v == '=')
+			report_error(reports, &place, "process.environment: %s is not of the form NAME=value",
+				     quote(quoted, *v));
+}
+
 static void check_route(const struct conf *c, const struct conf_route *route, struct reports *reports)
 {
 	const struct place place = { route->file, route->line };
 
+	check_handler(route, reports);
 	if (route->backoff_cap_ms < route->backoff_initial_ms)
 		report_error(reports, &place, "backoff.cap is shorter than backoff.initial; raise the cap");
 	if (route->tag && check_tag(c, &place, route->tag, reports) && route->source)
@@ -183,8 +207,28 @@ static void check_options(const struct conf *c, struct reports *reports)
 			     place_text(where, check_place(c, "module_communication.database.password")));
 }
 
+/* So many are told apart where it is told what each does. */
+static void check_threads(const struct conf *c, struct reports *reports)
+{
+	int n = c->workers_threads;
+
+	for (size_t i = 0; i < c->n_routes; i++) {
+		const struct conf_route *route = &c->routes[i];
+		if (!route->command)
+			continue;
+		n += route->processes;
+		if (n <= CONF_MAX_WORKERS)
+			continue;
+		report_error(reports, &(struct place){ route->file, route->line }, "workers.threads and all routes'"
+			     " processes are more than %d; lower some, or run another instance for these channels",
+			     CONF_MAX_WORKERS);
+		return;
+	}
+}
+
 void check_conf(const struct conf *c, struct reports *reports)
 {
+	check_threads(c, reports);
 	check_options(c, reports);
 	for (size_t i = 0; i < c->n_modules; i++)
 		check_module(c, &c->modules[i], reports);

@@ -22,12 +22,20 @@ struct conf_module {
 	int line;
 };
 
+#define CONF_MAX_WORKERS 64	/* threads of the pool, and of processes, in all */
+
+enum conf_delivery {
+	DELIVERY_AT_LEAST_ONCE,
+	DELIVERY_AT_MOST_ONCE,
+};
+
 /* One route as configured; a field for each row of route_options, where defaults and
  * bounds are. */
 struct conf_route {
 	char *tag;		/* "dm:evaluate_plan"; the part before ':' names the receiving module */
 	char *source;		/* source table */
-	char *handler;		/* SQL function, as SQL would name it: "trading.evaluate_plan" */
+	char *handler;		/* SQL function, as SQL would name it: "trading.evaluate_plan"; or NULL, and */
+	char **command;		/* program and arguments, ends with NULL; or NULL, and a handler */
 	bool serial;		/* one batch at a time over all workers and instances */
 	int attempts;		/* until a failing strand is failed for good */
 	int64_t backoff_initial_ms;
@@ -37,6 +45,17 @@ struct conf_route {
 	int max_workers;	/* 0 = no bound */
 	int batch;		/* strands a batch; 0 = workers_batch */
 	int suspend_after;	/* failures in a row; 0 = never */
+	/* Of a command: */
+	int processes;
+	enum conf_delivery delivery;
+	int in_flight;		/* 0: the batch, or 1 */
+	int64_t deadline_ms, grace_ms, start_timeout_ms, max_lifetime_ms;	/* the last: 0 = never */
+	int64_t max_line;	/* bytes */
+	bool says_ready;
+	int max_requests;	/* 0 = never */
+	int max_replies, stderr_rate, restart_rate;
+	char *directory, *user;	/* NULL: the service's own */
+	char **environment;	/* "NAME=value", ends with NULL; or NULL */
 	const char *file;	/* where it stands, for messages */
 	int line;
 	unsigned given;		/* one bit for each row of route_options that the file says */

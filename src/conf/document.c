@@ -40,8 +40,8 @@ static const char modules_example[] =
 static const char routes[] =
 	"\n"
 	"# What is delivered: strands of the source table that bear the tag go to the\n"
-	"# handler, an SQL function, and its replies into the table of the module that\n"
-	"# the tag names.\n";
+	"# handler, an SQL function, or to the command, a program, and the replies into the\n"
+	"# table of the module that the tag names.\n";
 
 static const char routes_example[] =
 	"#routes = (\n"
@@ -50,7 +50,9 @@ static const char routes_example[] =
 	"#  { tag = \"trader:execute_plan\"; source = \"DM_strands\"; handler = \"trading.execute_plan\"; timeout = \"90s\"; },\n"
 	"#  { tag = \"alpha:execution_feedback\"; source = \"TR_strands\"; handler = \"trading.learn_from_execution\"; },\n"
 	"#  { tag = \"dm:execution_feedback\"; source = \"TR_strands\"; handler = \"trading.book_execution\";\n"
-	"#    attempts = 10; backoff: { initial = \"500ms\"; factor = 1.5; cap = \"1min\"; }; }\n"
+	"#    attempts = 10; backoff: { initial = \"500ms\"; factor = 1.5; cap = \"1min\"; }; },\n"
+	"#  { tag = \"trader:place_order\"; source = \"DM_strands\"; delivery = \"at-most-once\";\n"
+	"#    command = [ \"/usr/bin/python3\", \"/opt/trader/place_order.py\" ]; processes = 2; }\n"
 	"#);\n";
 
 /* Adds a paragraph, its lines no longer than COLUMNS. */
@@ -79,7 +81,7 @@ static void describe(struct buf *out, const struct option *o)
 	buf_init(&bounds);
 	bounds_text(&bounds, o);
 	buf_adds(out, o->help);
-	if (bounds.len && o->type != OPTION_BOOL && o->type != OPTION_LEVEL && o->type != OPTION_FORMAT)
+	if (bounds.len && o->type != OPTION_BOOL && !option_choices(o->type))
 		buf_addf(out, "  %c%s.", bounds.data[0] == 'a' ? 'A' : bounds.data[0], bounds.data + 1);
 	if (!o->reloadable)
 		buf_adds(out, "  A change needs a restart.");
@@ -115,11 +117,12 @@ static void sample_fields(struct buf *out, const struct option_table *table)
 	for (size_t i = 0; i < table->n; i++) {
 		const struct option *o = &table->options[i];
 
-		buf_addf(out, "#   %s%s", o->path, o->required ? "\n" : " = ");
+		buf_addf(out, "#   %s", o->path);
 		if (!o->required) {
-			literal_text(out, o, o->fallback);
-			buf_adds(out, "\n");
+			buf_adds(out, o->fallback ? " = " : ", such as ");
+			literal_text(out, o, o->fallback ? o->fallback : o->example);
 		}
+		buf_adds(out, "\n");
 		add_described(out, 0, "#       ", o);
 	}
 }

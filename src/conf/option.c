@@ -119,8 +119,11 @@ static const struct option route_fields[] = {
 	  .help = "<module>:<action>; the module is the one that receives." },
 	{ "source", STRING(NAME_MAX_BYTES), IN_ROUTE(source), .required = true,
 	  .help = "Table whose strands bear the tag." },
-	{ "handler", STRING(NAME_MAX_BYTES), IN_ROUTE(handler), .required = true,
-	  .help = "SQL function that handles a strand." },
+	{ "handler", STRING(NAME_MAX_BYTES), IN_ROUTE(handler), .example = "trading.evaluate_plan",
+	  .help = "SQL function that handles a strand; or else there is a command." },
+	{ "command", OPTION_STRINGS, .min = 1, .max = 4096, .example = "/usr/bin/python3, /opt/dm/evaluate.py",
+	  IN_ROUTE(command),
+	  .help = "Program that handles strands in processes of its own, and its arguments." },
 	{ "serial", OPTION_BOOL, .fallback = "false", IN_ROUTE(serial),
 	  .help = "One batch at a time over all workers and instances." },
 	{ "attempts", OPTION_INT, "attempts", 1, 1000, "5", IN_ROUTE(attempts),
@@ -141,11 +144,60 @@ static const struct option route_fields[] = {
 	  .help = "Most strands that one transaction handles; 0 takes workers.batch." },
 	{ "suspend_after", OPTION_INT, "failures", 0, 1000000, "20", IN_ROUTE(suspend_after),
 	  .help = "Failures in a row, without a success, that suspend the route; 0 never does." },
+	{ "processes", OPTION_INT, "processes", 1, 64, "1", IN_ROUTE(processes),
+	  .help = "Processes of the command, each with a worker and a connection of its own." },
+	{ "delivery", OPTION_DELIVERY, .fallback = "at-least-once", IN_ROUTE(delivery),
+	  .help = "at-least-once, or at-most-once: a strand whose process ended without an answer is failed, and"
+		  " not tried again." },
+	{ "process.in_flight", OPTION_INT, "strands", 0, 1000, "0", IN_ROUTE(in_flight),
+	  .help = "Most strands that a process is sent before it has answered; 0 takes the batch, and 1 where"
+		  " delivery is at-most-once." },
+	{ "process.deadline", OPTION_DURATION, .min = 10, .max = DAY_MS, .fallback = "30s", IN_ROUTE(deadline_ms),
+	  .help = "A process that owes answers and gives none for this long is ended." },
+	{ "process.grace", OPTION_DURATION, .min = 0, .max = HOUR_MS, .fallback = "5s", IN_ROUTE(grace_ms),
+	  .help = "Time between SIGTERM and SIGKILL." },
+	{ "process.ready", OPTION_BOOL, .fallback = "false", IN_ROUTE(says_ready),
+	  .help = "The command's first line is {\"ready\":true}; nothing is sent before." },
+	{ "process.start_timeout", OPTION_DURATION, .min = 10, .max = HOUR_MS, .fallback = "30s",
+	  IN_ROUTE(start_timeout_ms),
+	  .help = "It has to be there within this." },
+	{ "process.max_requests", OPTION_INT, "strands", 0, 1000000000, "0", IN_ROUTE(max_requests),
+	  .help = "Replace a process that has been sent so many; 0 never does." },
+	{ "process.max_lifetime", OPTION_DURATION, .min = 100, .max = 365 * DAY_MS, .fallback = "none",
+	  IN_ROUTE(max_lifetime_ms),
+	  .help = "Replace a process that is older than this." },
+	{ "process.max_line", OPTION_SIZE, .min = KIB, .max = GIB, .fallback = "16MiB", IN_ROUTE(max_line),
+	  .help = "Most bytes of one answer." },
+	{ "process.max_replies", OPTION_INT, "replies", 1, 1000000, "1000", IN_ROUTE(max_replies),
+	  .help = "Most replies of one answer." },
+	{ "process.stderr_rate", OPTION_INT, "lines", 1, 1000000, "100", IN_ROUTE(stderr_rate),
+	  .help = "Most lines a second of a process's standard error that the log takes." },
+	{ "process.restart_rate", OPTION_INT, "starts", 1, 6000, "60", IN_ROUTE(restart_rate),
+	  .help = "Most starts of a process within a minute." },
+	{ "process.directory", STRING(4096), .example = "/opt/dm", IN_ROUTE(directory),
+	  .help = "Working directory of the processes; the service's own if left out." },
+	{ "process.user", STRING(256), .example = "dm", IN_ROUTE(user),
+	  .help = "User that they run as, which takes a service that runs as root." },
+	{ "process.environment", OPTION_STRINGS, .min = 1, .max = 4096, .example = "MODE=live, TZ=UTC",
+	  IN_ROUTE(environment),
+	  .help = "NAME=value, added to the service's own environment." },
 };
 const struct option_table route_options = { route_fields, LENGTH(route_fields) };
 _Static_assert(LENGTH(route_fields) <= LIST_OPTIONS_MAX, "a bit a row");
 
 const char *const *option_choices(enum option_type type)
 {
-	return type == OPTION_LEVEL ? log_level_names : type == OPTION_FORMAT ? log_format_names : NULL;
+	static const char *const deliveries[] = { [DELIVERY_AT_LEAST_ONCE] = "at-least-once",
+						  [DELIVERY_AT_MOST_ONCE] = "at-most-once", NULL };
+
+	switch (type) {
+	case OPTION_LEVEL:
+		return log_level_names;
+	case OPTION_FORMAT:
+		return log_format_names;
+	case OPTION_DELIVERY:
+		return deliveries;
+	default:
+		return NULL;
+	}
 }

@@ -24,6 +24,7 @@ enum option_type {
 	OPTION_BOOL,	/* bool */
 	OPTION_LEVEL,	/* enum log_level */
 	OPTION_FORMAT,	/* enum log_format */
+	OPTION_DELIVERY,	/* enum conf_delivery */
 };
 
 struct option {
@@ -53,8 +54,8 @@ extern const struct option_table conf_options;	/* of struct conf */
 extern const struct option_table module_options;	/* of struct conf_module */
 extern const struct option_table route_options;	/* of struct conf_route */
 
-/* The names of an OPTION_LEVEL's or OPTION_FORMAT's values, in the order of its
- * enum, ends with NULL; NULL for other types.  Static storage. */
+/* The names of the values of a type that is an enum, in its order, ends with NULL;
+ * NULL for other types.  Static storage. */
 const char *const *option_choices(enum option_type type);
 
 #endif

@@ -60,7 +60,12 @@ static void add_fields(struct buf *out, const struct option_table *table, const 
 		const struct option *o = &table->options[i];
 
 		tree_enter(&t, o->path);
-		buf_addf(out, "%*s%s = ", t.indent + 2 * tree_depth(o->path), "", tree_leaf(o->path));
+		buf_addf(out, "%*s", t.indent + 2 * tree_depth(o->path), "");
+		if (!has_value(o, base)) {
+			buf_addf(out, "#%s is not set\n", tree_leaf(o->path));
+			continue;
+		}
+		buf_addf(out, "%s = ", tree_leaf(o->path));
 		literal_value(out, o, base);
 		buf_adds(out, ";");
 		add_origin(out, given & 1U << i ? place : &(struct place){ 0 });

@@ -158,6 +158,7 @@ void bounds_text(struct buf *out, const struct option *o)
 	case OPTION_BOOL:
 	case OPTION_LEVEL:
 	case OPTION_FORMAT:
+	case OPTION_DELIVERY:
 		buf_adds(out, value_wanted(o, wanted));
 		break;
 	case OPTION_STRING:

@@ -183,6 +183,7 @@ int value_set(const struct option *o, void *base, const char *text, struct err *
 		return set_bool(o, base, text, e);
 	case OPTION_LEVEL:
 	case OPTION_FORMAT:
+	case OPTION_DELIVERY:
 		return set_choice(o, base, text, e);
 	}
 	return err_set(e, STRAND_EINVAL, "%s has no type", o->path);

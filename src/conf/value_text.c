@@ -80,6 +80,7 @@ bool value_text(const struct option *o, const void *base, struct buf *out)
 		break;
 	case OPTION_LEVEL:
 	case OPTION_FORMAT:
+	case OPTION_DELIVERY:
 		buf_adds(out, option_choices(o->type)[*(const unsigned *)place]);
 		break;
 	}

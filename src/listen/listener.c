@@ -39,7 +39,7 @@ static void dispatch(struct listener *l, const PGnotify *notify)
 		scanner_look(l->scanner);
 	for (; ch && ch < end && !strcmp(ch->name, notify->relname); ch++) {
 		count(x, METRIC_NOTIFICATIONS, ch->route, 1);
-		switch (queue_offer(x->queue, ch->route, notify->extra, len,
+		switch (queue_offer(x->queues[ch->route], ch->route, notify->extra, len,
 				    ch->high ? QUEUE_HIGH : 0)) {
 		case QUEUE_ADDED:
 			break;

@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/failpoint.h"
+#include "strand/sqlstate.h"
 
 #define MARK_TIMEOUT_MS 10000
 #define REFUSED_MAX 10		/* so many in a row: what refuses them may refuse thousands */
@@ -45,7 +46,7 @@ void mark_route_release(struct mark_route *m)
 /* $1: the key after which the page begins. */
 static void build_page(struct buf *b, const struct route *r)
 {
-	buf_addf(b, "SELECT p.strand_id, coalesce(p.long_id, p.strand_id), p.state FROM %s p"
+	buf_addf(b, "SELECT p.strand_id, coalesce(p.long_id, p.strand_id), p.state, coalesce(p.sqlstate, '') FROM %s p"
 		 " WHERE p.route = %d AND p.state IN ('failed', 'expired') AND NOT p.marked"
 		 "  AND p.strand_id > $1 COLLATE \"C\" ORDER BY p.strand_id LIMIT 100", r->receipts, r->number);
 }
@@ -95,12 +96,19 @@ static int prepare(struct mark_route *m, const struct route *r, struct conn *c, 
 	return err_set(e, STRAND_ENOMEM, "out of memory");
 }
 
+static const char *mark_of(const char *state, const char *sqlstate)
+{
+	if (!strcmp(state, "expired"))
+		return "[\"error:timeout\"]";
+	return strcmp(sqlstate, SQLSTATE_UNKNOWN) ? "[\"error:processing_failed\"]" : "[\"error:outcome_unknown\"]";
+}
+
 static int mark_one(const struct mark_route *m, struct conn *c, const PGresult *page, int row,
 		    struct mark_result *result, struct err *e)
 {
 	const char *state = PQgetvalue(page, row, 2);
 	const char *values[] = { PQgetvalue(page, row, 0), PQgetvalue(page, row, 1), state,
-				 !strcmp(state, "expired") ? "[\"error:timeout\"]" : "[\"error:processing_failed\"]" };
+				 mark_of(state, PQgetvalue(page, row, 3)) };
 	PGresult *res;
 	int ret = FAILPOINT("mark.before") ? err_set(e, STRAND_ECONN, "failpoint mark.before")
 		: conn_query(c, m->mark, 4, values, clock_after_ms(MARK_TIMEOUT_MS), &res, e);

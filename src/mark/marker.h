@@ -1,8 +1,8 @@
 /* The marker thread: tells a strand's own tags that it failed or expired.
  *
  * The receipt says so first; then, in a transaction of its own for each strand,
- * `error:processing_failed` or `error:timeout` is appended to the strand's tags, once,
- * and the receipt is noted as marked.  It waits for nobody's lock (SKIP LOCKED), so it
+ * `error:processing_failed`, `error:outcome_unknown` or `error:timeout` is appended to the
+ * strand's tags, once, and the receipt is noted as marked.  It waits for nobody's lock (SKIP LOCKED), so it
  * can neither hold up a producer nor deadlock with one; what it cannot have now it
  * tries again until it stands.  Adding such a tag announces nothing.
  *

@@ -98,7 +98,7 @@ static int offer(struct scanner *s, unsigned route, const PGresult *page)
 		unsigned flags = (*PQgetvalue(page, i, 1) == 't' ? QUEUE_HIGH : 0) |
 				 (*PQgetvalue(page, i, 2) == 't' ? QUEUE_ALONE : 0);
 
-		if (queue_offer(s->context->queue, route, PQgetvalue(page, i, 0), (size_t)PQgetlength(page, i, 0),
+		if (queue_offer(s->context->queues[route], route, PQgetvalue(page, i, 0), (size_t)PQgetlength(page, i, 0),
 				flags) == QUEUE_FULL)
 			return STRAND_EFULL;
 		count(s->context, METRIC_SCAN_FOUND, route, 1);

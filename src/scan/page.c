@@ -112,7 +112,7 @@ static int offer_page(struct scanner *s, unsigned route, const PGresult *page)
 	int last = PQntuples(page) - 1;
 
 	for (int i = 0; i < last; i++)
-		if (queue_offer(x->queue, route, PQgetvalue(page, i, 0), (size_t)PQgetlength(page, i, 0),
+		if (queue_offer(x->queues[route], route, PQgetvalue(page, i, 0), (size_t)PQgetlength(page, i, 0),
 				*PQgetvalue(page, i, 1) == 't' ? QUEUE_HIGH : 0) == QUEUE_FULL)
 			return STRAND_EFULL;
 	count(x, METRIC_SCAN_FOUND, route, (uint64_t)last);

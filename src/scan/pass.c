@@ -129,7 +129,7 @@ static void note_settled(struct scanner *s, unsigned route)
 {
 	struct scan_route *sr = &s->routes[route];
 
-	if (sr->pending && queue_epoch_over(s->context->queue, route)) {
+	if (sr->pending && queue_epoch_over(s->context->queues[route], route)) {
 		sr->settled = sr->pending;
 		sr->pending = 0;
 	}
@@ -146,7 +146,7 @@ static void end(struct scanner *s, unsigned route)
 	sr->seen = true;
 	sr->full = false;
 	note_settled(s, route);
-	if (!sr->pending && queue_epoch_begin(s->context->queue, route))
+	if (!sr->pending && queue_epoch_begin(s->context->queues[route], route))
 		sr->pending = sr->since.xmin;
 	count(s->context, METRIC_SCAN_PASSES, route, 1);
 }
@@ -174,7 +174,7 @@ int pass_run(struct scanner *s, unsigned route, struct err *e)
 		if (sr->pass.from < sr->pass.to) {
 			if (pages++ == PAGES_A_TURN)
 				break;
-			ret = queue_has_room(s->context->queue, route, sr->pass.high ? QUEUE_HIGH : 0) ?
+			ret = queue_has_room(s->context->queues[route], route, sr->pass.high ? QUEUE_HIGH : 0) ?
 				page_take(s, route, e) : STRAND_EFULL;
 		} else if (!next_range(sr)) {
 			end(s, route);

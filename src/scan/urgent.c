@@ -27,7 +27,7 @@ static int read_pages(struct scanner *s, unsigned route, struct err *e)
 	int ret = 0;
 
 	for (unsigned n = 0; !ret && n < PAGES_A_LOOK && p->from < p->to; n++)
-		ret = queue_has_room(s->context->queue, route, QUEUE_HIGH) ? page_take(s, route, e) : STRAND_EFULL;
+		ret = queue_has_room(s->context->queues[route], route, QUEUE_HIGH) ? page_take(s, route, e) : STRAND_EFULL;
 	return ret;
 }
 

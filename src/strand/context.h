@@ -15,18 +15,20 @@
 
 struct scanner;
 struct marker;
+struct keeper;
 
 struct context {
 	const struct conf *conf;
 	const struct conn_target *target;
 	const struct route_table *routes;
-	struct queue *queue;
+	struct queue *const *queues;	/* by route; a crew's routes share one */
 	struct metrics *metrics;
 	struct stop *stop;		/* the generation's own */
 	struct progress *progress;	/* what the main thread is told */
 	struct suspensions *suspensions;
 	struct scanner *scanner;	/* told when a retry is due */
 	struct marker *marker;		/* told of receipts to be marked */
+	struct keeper *keeper;		/* of leases behind which processes run */
 };
 
 /* `route` is an index in the table; METRIC_NO_ROUTE for a metric of the whole service. */

@@ -279,7 +279,7 @@ int resolve_route(struct route *r, struct conn *c, struct err *e)
 		ret = resolve_number(r, c, e);
 	if (!ret)
 		ret = resolve_system(r, c, soon(), e);
-	if (!ret)
+	if (!ret && !route_is_process(r))
 		ret = resolve_handler(r, c, e);
 	table_release(&source);
 	table_release(&receiver);

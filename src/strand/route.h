@@ -27,7 +27,7 @@ struct route {
 	char *receiver;		/* public.dm_strands */
 	char *receipts;		/* public.dm_receipts */
 	char *routes;		/* public.dm_routes */
-	char *handler;		/* trading.evaluate_plan */
+	char *handler;		/* trading.evaluate_plan; NULL: a process */
 	bool handler_takes_json;	/* f(strand jsonb), not f(strand <row type>) */
 	char *where;		/* what its row in `routes`, called l, must still be */
 	char *tag_array;	/* '["dm:evaluate_plan"]', an SQL literal */
@@ -36,6 +36,12 @@ struct route {
 	int64_t max_batch_bytes;	/* of the strands of one transaction */
 	char timeout[32];	/* seconds after which a strand expires if it does not say, an SQL numeric or NULL */
 };
+
+/* Is its handler a process? */
+static inline bool route_is_process(const struct route *r)
+{
+	return r->conf->command != NULL;
+}
 
 struct route_table {
 	size_t n;

@@ -16,9 +16,9 @@
 #define LOAD(field) atomic_load_explicit(&(field), memory_order_relaxed)
 #define STORE(field, value) atomic_store_explicit(&(field), (value), memory_order_relaxed)
 
-int suspensions_init(struct suspensions *s, struct queue *q, size_t n_routes)
+int suspensions_init(struct suspensions *s, struct queue *const *queues, size_t n_routes)
 {
-	*s = (struct suspensions){ .queue = q, .n = n_routes,
+	*s = (struct suspensions){ .queues = queues, .n = n_routes,
 				   .routes = calloc(n_routes ? n_routes : 1, sizeof(*s->routes)) };
 	return s->routes ? 0 : STRAND_ENOMEM;
 }
@@ -43,9 +43,9 @@ static void settle_gate(struct suspensions *s, unsigned route, bool on)
 		bool now;
 
 		if (on)
-			queue_close(s->queue, route);
+			queue_close(s->queues[route], route);
 		else
-			queue_open(s->queue, route);
+			queue_open(s->queues[route], route);
 		/* seq_cst: after the gate, in one order with the exchanges of `on` */
 		now = atomic_load_explicit(&s->routes[route].on, memory_order_seq_cst);
 		if (now == on)
@@ -96,12 +96,12 @@ bool suspension_recorded(const struct suspensions *s, unsigned route)
 	return LOAD(s->routes[route].recorded);
 }
 
-int suspension_due(struct suspensions *s, int64_t now)
+int suspension_due(struct suspensions *s, const struct queue *q, int64_t now)
 {
 	for (size_t i = 0; i < s->n; i++) {
 		struct suspension *r = &s->routes[i];
 		/* acq_rel: one prober at a time, which sees what the last one stored */
-		if (LOAD(r->on) && LOAD(r->probe_at) <= now && !LOAD(r->probing) &&
+		if (s->queues[i] == q && LOAD(r->on) && LOAD(r->probe_at) <= now && !LOAD(r->probing) &&
 		    !atomic_exchange_explicit(&r->probing, true, memory_order_acq_rel))
 			return (int)i;
 	}
@@ -121,13 +121,13 @@ void suspension_probed(struct suspensions *s, unsigned route, bool tried)
 	atomic_store_explicit(&r->probing, false, memory_order_release);
 }
 
-int64_t suspension_next(const struct suspensions *s)
+int64_t suspension_next(const struct suspensions *s, const struct queue *q)
 {
 	int64_t next = INT64_MAX;
 
 	for (size_t i = 0; i < s->n; i++) {
 		const struct suspension *r = &s->routes[i];
-		if (LOAD(r->on) && !LOAD(r->probing) && LOAD(r->probe_at) < next)
+		if (s->queues[i] == q && LOAD(r->on) && !LOAD(r->probing) && LOAD(r->probe_at) < next)
 			next = LOAD(r->probe_at);
 	}
 	return next;

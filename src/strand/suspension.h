@@ -31,12 +31,12 @@ struct suspension {
 };
 
 struct suspensions {
-	struct queue *queue;		/* borrowed */
+	struct queue *const *queues;	/* by route; borrowed */
 	size_t n;
 	struct suspension *routes;
 };
 
-int suspensions_init(struct suspensions *s, struct queue *q, size_t n_routes) MUST_CHECK;
+int suspensions_init(struct suspensions *s, struct queue *const *queues, size_t n_routes) MUST_CHECK;
 void suspensions_release(struct suspensions *s);
 
 /* `recorded`: the database has it.  True if it was not suspended before. */
@@ -46,14 +46,15 @@ bool suspension_end(struct suspensions *s, unsigned route);
 bool suspension_on(const struct suspensions *s, unsigned route);
 bool suspension_recorded(const struct suspensions *s, unsigned route);
 
-/* A suspended route whose probe is due, which the caller has to make and to end with
+/* A suspended route of this queue whose probe is due, which the caller has to make and to end with
  * suspension_probed or suspension_end; -1: none. */
-int suspension_due(struct suspensions *s, int64_t now);
+int suspension_due(struct suspensions *s, const struct queue *q, int64_t now);
 /* `tried`: a strand was handled, and failed; else there was none: the next probe is
  * as soon as this one was.  Of several
  * calls in one probe the first counts. */
 void suspension_probed(struct suspensions *s, unsigned route, bool tried);
-int64_t suspension_next(const struct suspensions *s);	/* when a probe is due; INT64_MAX: none */
+/* When a probe of this queue's routes is due; INT64_MAX: none. */
+int64_t suspension_next(const struct suspensions *s, const struct queue *q);
 
 /* A strand's attempt was charged: how many in a row that makes.  And one succeeded. */
 unsigned suspension_failure(struct suspensions *s, unsigned route);

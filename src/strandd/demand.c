@@ -41,10 +41,21 @@ static int cleaners(const struct conf *conf)
 	return conf->cleanup_enabled ? 1 : 0;
 }
 
+static int processes(const struct conf *conf)
+{
+	int n = 0;
+
+	for (size_t i = 0; i < conf->n_routes; i++)
+		n += conf->routes[i].command ? conf->routes[i].processes : 0;
+	return n;
+}
+
 int demand_connections(const struct conf *conf)
 {
-	/* scanner and marker always */
-	return conf->workers_threads + 2 + listeners(conf) + cleaners(conf);
+	int n = processes(conf);
+
+	/* scanner and marker always; with processes the keeper */
+	return conf->workers_threads + 2 + listeners(conf) + cleaners(conf) + (n ? n + 1 : 0);
 }
 
 static void judge(const struct conf *conf, const PGresult *res, int row)
@@ -65,11 +76,15 @@ static void judge(const struct conf *conf, const PGresult *res, int row)
 void demand_check(const struct conf *conf, struct conn *c)
 {
 	int needed = demand_connections(conf);
+	char beside[48] = "";
 	PGresult *res = NULL;
 	struct err e;
 
-	log_info("up to %d connections: %d worker%s, scanner, marker%s%s", needed, conf->workers_threads,
-		 plural((unsigned)conf->workers_threads), listeners(conf) ? ", listener" : "", cleaners(conf) ? ", cleaner" : "");
+	if (processes(conf))
+		snprintf(beside, sizeof(beside), ", %d for processes, keeper", processes(conf));
+	log_info("up to %d connections: %d worker%s, scanner, marker%s%s%s", needed, conf->workers_threads,
+		 plural((unsigned)conf->workers_threads), listeners(conf) ? ", listener" : "",
+		 cleaners(conf) ? ", cleaner" : "", beside);
 	if (conn_query(c, limits_sql, 0, NULL, clock_after_ms(ASK_MS), &res, &e)) {
 		log_debug("the server's limits on connections are not known: %s", e.text);
 		return;

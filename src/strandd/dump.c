@@ -11,10 +11,10 @@
 
 #define SAY(fields, ...) log_event(LOG_LEVEL_INFO, fields, __VA_ARGS__)
 
-#define MEMBERS 4		/* a generation's other threads */
-#define OTHERS 4		/* main, loader, stats, log */
+#define MEMBERS 5		/* a generation's other threads */
+#define OTHERS 5		/* main, loader, stats, supervisor, log */
 
-_Static_assert(ACTIVITY_THREADS >= RELOAD_MAX * (PARK_MAX_WORKERS + MEMBERS) + OTHERS, "each thread is told of");
+_Static_assert(ACTIVITY_THREADS >= RELOAD_MAX * (CONF_MAX_WORKERS + MEMBERS) + OTHERS, "each thread is told of");
 
 static const struct log_fields no_fields = { .fold = LOG_FOLD_NEVER };
 
@@ -69,13 +69,22 @@ static void dump_route(const struct route *r, const struct queue *queue, struct 
 	    look.closed ? "; suspended" : "");
 }
 
+static struct again *again_of(struct generation *g, size_t route)
+{
+	struct crew *crew = g->crews;
+
+	while (crew->queue != g->queues[route])
+		crew++;
+	return &crew->again;
+}
+
 static void dump_generation(struct generation *g)
 {
 	if (g->leaving)
 		SAY(&no_fields, "of an earlier configuration, instance %lld, that finishes what runs:",
 		    (long long)g->routes->instance);
-	for (size_t i = 0; g->queue && i < g->routes->n; i++)
-		dump_route(&g->routes->routes[i], g->queue, &g->again);
+	for (size_t i = 0; g->queues && i < g->routes->n; i++)
+		dump_route(&g->routes->routes[i], g->queues[i], again_of(g, i));
 }
 
 void dump_state(struct generation *newest)

@@ -12,10 +12,12 @@ static const struct part {
 	int (*start)(struct generation *g, struct err *e);
 	void (*stop)(struct generation *g);
 } parts[] = {
-	{ start_queue, stop_queue },
+	{ start_crews, stop_crews },
 	{ start_scanner, stop_scanner },
 	{ start_marker, stop_marker },
 	{ start_cleaner, stop_cleaner },
+	{ start_keeper, stop_keeper },
+	{ start_children, stop_children },
 	{ start_workers, stop_workers },
 	{ start_listener, stop_listener },
 };
@@ -52,6 +54,7 @@ int generation_new(struct generation **ret_generation, const struct conf *conf, 
 	}
 	g->conf = conf;
 	g->owned = owned;
+	g->supervisor = frame->supervisor;
 	g->routes = routes;
 	g->target = target_of(conf);
 	g->cleaner_past = frame->cleaner_past;
@@ -59,7 +62,7 @@ int generation_new(struct generation **ret_generation, const struct conf *conf, 
 	g->context = (struct context){ .conf = conf, .target = &g->target, .routes = routes,
 				       .metrics = frame->metrics, .stop = &g->stop, .progress = &g->progress,
 				       .suspensions = &g->suspensions, .scanner = &g->scanner,
-				       .marker = &g->marker };
+				       .marker = &g->marker, .keeper = &g->keeper };
 	ret = take_slots(g, frame->metrics, e);
 	if (ret) {
 		generation_free(g);
@@ -100,10 +103,10 @@ unsigned generation_batches(const struct generation *g)
 {
 	unsigned n = 0;
 
-	for (unsigned i = 0; g->queue && i < g->routes->n; i++) {
+	for (unsigned i = 0; g->queues && i < g->routes->n; i++) {
 		struct queue_look look;
 
-		queue_look(g->queue, i, &look);
+		queue_look(g->queues[i], i, &look);
 		n += look.workers;
 	}
 	return n;

@@ -15,6 +15,8 @@
 
 #include "base/thread.h"
 #include "clean/cleaner.h"
+#include "handle/supervisor.h"
+#include "instance/keeper.h"
 #include "listen/listener.h"
 #include "mark/marker.h"
 #include "scan/scanner.h"
@@ -31,27 +33,41 @@ struct member {
 	void *arg;
 };
 
+/* Workers that share one queue: the pool, which serves all SQL handlers' routes, or
+ * those of one process handler's route, a thread for each of its processes.  So a
+ * handler that hangs holds up its own route alone. */
+struct crew {
+	struct queue *queue;
+	struct again again;
+	size_t n_workers;
+	struct worker *workers;
+	struct member *members;
+	struct child **children;	/* by worker; NULL: the pool */
+	unsigned route;			/* of a process handler */
+};
+
 struct generation {
 	struct generation *older;	/* the service's list, the newest first */
 	unsigned number;		/* 1 for the one that the process started with */
 	const struct conf *conf;
 	struct conf *owned;		/* the same, when it goes with the generation */
 	struct conn_target target;
+	struct supervisor *supervisor;	/* borrowed */
 	struct stop stop;		/* its own; the process's stop raises it too */
 	struct route_table *routes;	/* owned */
-	struct queue *queue;
+	size_t n_crews;
+	struct crew *crews;		/* the pool first */
+	struct queue **queues;		/* by route: its crew's */
 	struct progress progress;
 	struct context context;
-	struct again again;
 	struct suspensions suspensions;
 	struct scanner scanner;
 	struct marker marker;
 	struct cleaner_past *cleaner_past;	/* borrowed; the process's */
 	struct cleaner cleaner;
+	struct keeper keeper;
 	struct listener listener;
-	struct worker *workers;
-	struct member *worker_members;
-	struct member scanner_member, marker_member, cleaner_member, listener_member;
+	struct member scanner_member, marker_member, cleaner_member, keeper_member, listener_member;
 	_Atomic int threads_running;
 	size_t started;			/* parts, see generation.c */
 	bool ready;			/* was ready, and the older ones were told to drain */
@@ -63,6 +79,7 @@ struct generation {
 struct generation_frame {
 	struct metrics *metrics;
 	struct cleaner_past *cleaner_past;
+	struct supervisor *supervisor;
 	struct event *news;	/* signalled when a thread ends or tells of progress */
 };
 

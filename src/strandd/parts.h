@@ -13,14 +13,18 @@
 int start_member(struct generation *g, struct member *m, const char *name, thread_fn *fn, void *arg,
 		 struct err *e) MUST_CHECK;
 
-int start_queue(struct generation *g, struct err *e) MUST_CHECK;
-void stop_queue(struct generation *g);
+int start_crews(struct generation *g, struct err *e) MUST_CHECK;	/* without their threads */
+void stop_crews(struct generation *g);
 int start_scanner(struct generation *g, struct err *e) MUST_CHECK;
 void stop_scanner(struct generation *g);
 int start_marker(struct generation *g, struct err *e) MUST_CHECK;
 void stop_marker(struct generation *g);
 int start_cleaner(struct generation *g, struct err *e) MUST_CHECK;
 void stop_cleaner(struct generation *g);
+int start_keeper(struct generation *g, struct err *e) MUST_CHECK;
+void stop_keeper(struct generation *g);
+int start_children(struct generation *g, struct err *e) MUST_CHECK;	/* the handlers' processes */
+void stop_children(struct generation *g);
 int start_workers(struct generation *g, struct err *e) MUST_CHECK;
 void stop_workers(struct generation *g);
 int start_listener(struct generation *g, struct err *e) MUST_CHECK;

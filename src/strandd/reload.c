@@ -127,6 +127,7 @@ static void begin(struct service *s, struct conf *owned, struct route_table *rou
 	struct generation *g = NULL, *other;
 	struct err e;
 	const struct generation_frame frame = { .metrics = s->metrics, .cleaner_past = &s->cleaner_past,
+						.supervisor = s->supervisor,
 						.news = &s->news };
 	int ret = generation_new(&g, owned ? owned : s->origin, owned, routes, &frame, &e);
 

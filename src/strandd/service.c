@@ -28,7 +28,7 @@ static double sum_of(struct service *s, unsigned slot, value_fn *value)
 
 	pthread_mutex_lock(&s->lock);
 	for (struct generation *g = s->generations; g; g = g->older)
-		for (unsigned i = 0; g->queue && i < g->routes->n; i++)
+		for (unsigned i = 0; g->queues && i < g->routes->n; i++)
 			if (g->routes->routes[i].metric == slot)
 				sum += value(g, i);
 	pthread_mutex_unlock(&s->lock);
@@ -37,7 +37,7 @@ static double sum_of(struct service *s, unsigned slot, value_fn *value)
 
 static double depth(const struct generation *g, unsigned route)
 {
-	return (double)queue_depth(g->queue, route);
+	return (double)queue_depth(g->queues[route], route);
 }
 
 static double depth_gauge(void *arg, unsigned slot)
@@ -47,7 +47,7 @@ static double depth_gauge(void *arg, unsigned slot)
 
 static double in_flight(const struct generation *g, unsigned route)
 {
-	return (double)queue_in_flight_on(g->queue, route);
+	return (double)queue_in_flight_on(g->queues[route], route);
 }
 
 static double in_flight_gauge(void *arg, unsigned slot)
@@ -118,6 +118,8 @@ static int start(struct service *s, struct err *e)
 		ret = start_metrics(s, e);
 	if (!ret)
 		ret = start_stats(s, e);
+	if (!ret)
+		ret = supervisor_start(&s->supervisor, e);
 	return ret ? ret : reload_first(s, e);
 }
 
@@ -125,6 +127,7 @@ static int start(struct service *s, struct err *e)
 static void end(struct service *s)
 {
 	stats_server_stop(s->stats);
+	supervisor_stop(s->supervisor);
 	metrics_free(s->metrics);
 	loader_release(&s->loader);
 	event_release(&s->news);
@@ -176,6 +179,11 @@ static void take_signal(struct service *s)
 	case SIGHUP:
 		if (s->level == STOP_NONE)
 			reload_ask(s);
+		break;
+	case SIGUSR2:
+		log_event(LOG_LEVEL_INFO, &(const struct log_fields){ .fold = LOG_FOLD_NEVER },
+			  "SIGUSR2: the handlers' processes are replaced, one after the other");
+		supervisor_replace_all(s->supervisor);
 		break;
 	case SIGUSR1:
 		dump_state(s->generations);

@@ -25,6 +25,7 @@ struct service {
 	struct metrics *metrics;
 	struct cleaner_past cleaner_past;
 	struct stats_server *stats;
+	struct supervisor *supervisor;	/* of all generations' processes */
 	struct loader loader;
 	bool reload_asked;		/* SIGHUP came, and nothing was begun yet */
 	bool put_off_told;
@@ -39,7 +40,7 @@ struct service {
 
 /* Looks the routes up, waiting for the server if it must, serves, reads the
  * configuration again on SIGHUP, and returns when it was told to stop.  `signal_fd`
- * is a non-blocking signalfd(2) of SIGTERM, SIGINT, SIGHUP and SIGUSR1, all blocked.
+ * is a non-blocking signalfd(2) of SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2, all blocked.
  * Returns an enum exit_code.  Main thread only. */
 int service_run(const struct conf *conf, int signal_fd);
 

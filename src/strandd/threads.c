@@ -31,36 +31,48 @@ int start_member(struct generation *g, struct member *m, const char *name, threa
 	return ret;
 }
 
-int start_workers(struct generation *g, struct err *e)
+static int start_crew(struct generation *g, struct crew *crew, const char *kind, struct err *e)
 {
-	size_t n = (size_t)g->conf->workers_threads;
-
-	again_init(&g->again);
-	g->workers = calloc(n, sizeof(*g->workers));
-	g->worker_members = calloc(n, sizeof(*g->worker_members));
-	if (!g->workers || !g->worker_members)
+	crew->workers = calloc(crew->n_workers, sizeof(*crew->workers));
+	crew->members = calloc(crew->n_workers, sizeof(*crew->members));
+	if (!crew->workers || !crew->members)
 		return err_set(e, STRAND_ENOMEM, "out of memory");
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < crew->n_workers; i++) {
 		char name[16];
-		if (worker_init(&g->workers[i], &g->context, &g->again, (unsigned)i))
+		if (worker_init(&crew->workers[i], &g->context, crew->queue, &crew->again, (unsigned)i,
+				crew->children ? crew->children[i] : NULL, crew->route))
 			return err_set(e, STRAND_ENOMEM, "out of memory");
-		snprintf(name, sizeof(name), "worker-%u", (unsigned)i & 0xff);
-		int ret = start_member(g, &g->worker_members[i], name, worker_run, &g->workers[i], e);
+		snprintf(name, sizeof(name), "%s-%u", kind, (unsigned)i & 0xff);
+		int ret = start_member(g, &crew->members[i], name, worker_run, &crew->workers[i], e);
 		if (ret)
 			return ret;
 	}
 	return 0;
 }
 
+int start_workers(struct generation *g, struct err *e)
+{
+	int ret = 0;
+
+	for (size_t i = 0; !ret && i < g->n_crews; i++)
+		ret = start_crew(g, &g->crews[i], i ? "process" : "worker", e);
+	return ret;
+}
+
+static void stop_crew(struct crew *crew)
+{
+	for (size_t i = 0; crew->members && i < crew->n_workers; i++)
+		thread_join(&crew->members[i].thread);
+	for (size_t i = 0; crew->workers && i < crew->n_workers; i++)
+		worker_release(&crew->workers[i]);
+	free(crew->members);
+	free(crew->workers);
+}
+
 void stop_workers(struct generation *g)
 {
-	for (int i = 0; g->worker_members && i < g->conf->workers_threads; i++)
-		thread_join(&g->worker_members[i].thread);
-	for (int i = 0; g->workers && i < g->conf->workers_threads; i++)
-		worker_release(&g->workers[i]);
-	again_release(&g->again);
-	free(g->worker_members);
-	free(g->workers);
+	for (size_t i = 0; i < g->n_crews; i++)
+		stop_crew(&g->crews[i]);
 }
 
 int start_scanner(struct generation *g, struct err *e)
@@ -105,6 +117,21 @@ void stop_listener(struct generation *g)
 	thread_join(&g->listener_member.thread);
 	if (g->listener.context)
 		listener_release(&g->listener);
+}
+
+int start_keeper(struct generation *g, struct err *e)
+{
+	if (g->n_crews < 2)
+		return 0;
+	if (keeper_init(&g->keeper, &g->context))
+		return err_set(e, STRAND_ENOMEM, "out of memory");
+	return start_member(g, &g->keeper_member, "keeper", keeper_run, &g->keeper, e);
+}
+
+void stop_keeper(struct generation *g)
+{
+	thread_join(&g->keeper_member.thread);
+	keeper_release(&g->keeper);
 }
 
 int start_cleaner(struct generation *g, struct err *e)

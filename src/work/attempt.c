@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "work/process.h"
 
 /* Is a strand of the batch to blame?  A race or a lack of resources is, the first
  * time, nobody's fault. */
@@ -47,7 +48,6 @@ static int charge_loss(struct batch *b, struct session *s, struct err *e)
 		: !strncmp(d->lost, "08", 2) || !strncmp(d->lost, "57P", 3) ? "the session ended while the handler ran"
 		: "the handler's transaction failed at its COMMIT");
 	memcpy(why.sqlstate, d->lost, sizeof(why.sqlstate));
-	b->leased = d->leased;
 	ret = batch_charge_lease(b, s, &why, e);
 	if (!ret && b->committed) {
 		d->leased = 0;
@@ -66,17 +66,15 @@ static int run_alone(struct batch *b, struct session *s, struct err *e)
 	/* A probe is charged nothing: without a lease it costs the route's next look. */
 	if (!d->leased && !b->probe) {
 		ret = batch_lease(b, s, e);
-		if (ret || !b->leased)
+		if (ret || !d->leased)
 			return ret;
-		d->leased = b->leased;
 	}
-	b->leased = d->leased;
 	ret = batch_run_guarded(b, s, e);
 	/* Another has the strand, or the turn of a serial route, now: this lease is not to
 	 * look left behind to it, and cost an attempt. */
 	if (!ret && b->states[0] == ITEM_TAKEN && d->leased) {
 		b->states[0] = ITEM_PUT_OFF;
-		ret = batch_give_back(b, s, e);
+		ret = batch_give_back(b, s, 0, e);
 	}
 	/* Given back; or the receipt is another's by now, and a new lease shows how it is. */
 	if (ret ? ret == STRAND_EPROTO : b->states[0] == ITEM_PUT_OFF)
@@ -84,12 +82,15 @@ static int run_alone(struct batch *b, struct session *s, struct err *e)
 	return ret;
 }
 
-int batch_attempt(struct worker *w, struct batch *b, struct session *s, struct err *e)
+int batch_attempt(struct worker *w, struct batch *b, struct session **at, struct err *e)
 {
+	struct session *s = *at;
 	int ret = session_prepare(s, b->route, clock_after_ms(w->context->conf->db_connect_timeout_ms), e);
 
 	if (ret)
 		return batch_failed(b, STAGE_PREPARE, ret, e);
+	if (w->child)
+		return process_attempt(w, b, at, e);
 	if (b->items[0]->alone)
 		return run_alone(b, s, e);
 	return b->probe ? batch_run_guarded(b, s, e) : run_together(w, b, s, e);

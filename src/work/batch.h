@@ -35,7 +35,6 @@ struct batch {
 	void (*meanwhile)(void *arg);
 	void *arg;
 	bool probe;		/* of a suspended route: nothing is charged */
-	unsigned leased;	/* the one item's attempt, charged by its lease; 0: none */
 	uint64_t replies, unrouted, odd_timeouts;	/* of the running transaction */
 	size_t odd_item;		/* one that bears an odd timeout, if any does */
 	int64_t due_ms;			/* its earliest retry is due after this; INT64_MAX: none */
@@ -60,21 +59,30 @@ int batch_run(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
 int batch_run_guarded(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
 
 /* For a batch of one: a transaction of its own that charges its attempt before the
- * handler runs, and sets b->leased.  0 with b->leased 0: nothing is to be run, and
- * the item's state says why. */
+ * handler runs, and sets the delivery's `leased`.  0 with `leased` 0: nothing is to be
+ * run, and the item's state says why. */
 int batch_lease(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
 /* What the lease charged has failed, `why`, and nothing of it stands. */
 int batch_charge_lease(struct batch *b, struct session *s, const struct err *why, struct err *e) MUST_CHECK;
 
-/* What the lease charged was not the strand's doing: it is taken back, and the receipt
- * is a retry that is due.  Within the transaction that has the strand. */
-int batch_give_back(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
+/* What the lease of item `i` charged was not the strand's doing: it is taken back, and
+ * the receipt is a retry that is due.  Within the transaction that has the strand. */
+int batch_give_back(struct batch *b, struct session *s, size_t i, struct err *e) MUST_CHECK;
 
 /* Steps that both kinds share. */
 
-/* Writes the failed attempt of item `i` into its receipt: ITEM_RETRY or ITEM_FAILED.
- * Within the transaction that has the strand. */
-int batch_charge(struct batch *b, struct session *s, size_t i, const struct err *why, struct err *e) MUST_CHECK;
+/* Writes the failed attempt of item `i` into its receipt: ITEM_RETRY or ITEM_FAILED;
+ * `final`: it is the last, whatever the policy.  Within the transaction that has the
+ * strand.  STRAND_EPROTO: the receipt is not ours any more. */
+int batch_charge(struct batch *b, struct session *s, size_t i, const struct err *why, bool final,
+		 struct err *e) MUST_CHECK;
+/* Settles item `i` by itself, with these values of `settle`; guarded, behind a savepoint
+ * and checked, which batch_undo_one rolls back after STRAND_ESQL. */
+int batch_run_one(struct batch *b, struct session *s, size_t i, int n_values, const char *const *values,
+		  bool guarded, struct err *e) MUST_CHECK;
+int batch_undo_one(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
+/* So often a strand may lose a race, lack a resource or the like at no cost. */
+#define FREE_RACES 8
 /* Its receipt, as the open transaction has it, is `failed`: that is told, and counts
  * towards the route's suspension. */
 void batch_note_final(struct batch *b, size_t i, int attempt, const struct err *why);
@@ -92,6 +100,13 @@ void batch_note_settled(struct batch *b, const PGresult *res, const size_t *posi
  * commits.  For serial routes: what a strand left is there for the next one's
  * handler, also what AFTER triggers wrote, and also for a STABLE handler. */
 int batch_settle_in_turn(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
+/* After statements were sent and a sync: the answers of `before` that say nothing, of
+ * one whose result is the caller's, of a COMMIT and of the sync; leaves the pipeline.
+ * Its result is NULL unless 0 is answered.  `stage`: of the one with a result. */
+int batch_finish(struct batch *b, struct session *s, int before, enum stage stage, PGresult **ret_result,
+		 struct err *e) MUST_CHECK;
+/* Leaves the pipeline if it can after a send that failed; answers `ret`. */
+int batch_leave(struct session *s, int ret);
 /* Ends the transaction; STRAND_EPROTO when the server answered ROLLBACK. */
 int batch_send_commit(struct session *s, struct err *e) MUST_CHECK;
 int batch_fetch_commit(struct batch *b, struct session *s, struct err *e) MUST_CHECK;

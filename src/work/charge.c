@@ -57,18 +57,19 @@ static void note(struct batch *b, size_t i, const PGresult *res, const struct er
 		note_retry(b, i, attempt, strtoll(PQgetvalue(res, 0, 2), NULL, 10), why);
 }
 
-int batch_charge(struct batch *b, struct session *s, size_t i, const struct err *why, struct err *e)
+int batch_charge(struct batch *b, struct session *s, size_t i, const struct err *why, bool final,
+		 struct err *e)
 {
 	char instance[24], leased[16];
-	const char *values[] = { b->items[i]->id, instance, why->text, why->sqlstate, leased };
+	const char *values[] = { b->items[i]->id, instance, why->text, why->sqlstate, leased, final ? "true" : "false" };
 	PGresult *res;
 	int ret;
 
 	snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
-	snprintf(leased, sizeof(leased), "%u", b->leased);
+	snprintf(leased, sizeof(leased), "%u", b->items[i]->leased);
 	ret = batch_set_anew(b, s, e);
 	if (!ret)
-		ret = conn_query(s->conn, s->routes[b->route->index].sql.fail, 5, values, batch_deadline(b), &res, e);
+		ret = conn_query(s->conn, s->routes[b->route->index].sql.fail, 6, values, batch_deadline(b), &res, e);
 	if (ret)
 		return batch_failed(b, STAGE_CLAIM, ret, e);
 	if (PQntuples(res))

@@ -18,12 +18,12 @@ void worker_put_off(struct worker *w, struct delivery *d, int64_t cap_ms)
 	if (d->tries < TRIES_CAP)
 		d->tries++;
 	if (again_add(w->again, d, clock_after_ms(backoff_ms(d->tries, AGAIN_FIRST_MS, cap_ms))))
-		queue_return(w->context->queue, d);
+		queue_return(w->queue, d);
 }
 
 static void end_one(struct worker *w, struct delivery *d, enum item_state state, bool ran)
 {
-	struct queue *q = w->context->queue;
+	struct queue *q = w->queue;
 
 	switch (state) {
 	case ITEM_TAKEN:

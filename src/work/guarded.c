@@ -14,9 +14,6 @@
 #define STATEMENTS 2
 #define GUARDED_STATEMENTS 7
 
-/* So often a strand may lose a race, lack a resource or the like at no cost. */
-#define FREE_RACES 8
-
 /* So often it may be suspected alone before the route is taken to be broken. */
 #define FREE_SUSPICIONS 8
 
@@ -35,20 +32,17 @@ static int send_check(struct session *s, struct err *e)
 	return ret ? ret : conn_send(s->conn, "RELEASE SAVEPOINT strand", 0, NULL, e);
 }
 
-static int send_one(struct batch *b, struct session *s, const char *ids, bool guards, struct err *e)
+static int send_one(struct batch *b, struct session *s, int n_values, const char *const *values, bool guards,
+		    struct err *e)
 {
-	char instance[24], leased[16];
-	const char *values[] = { ids, instance, leased };
 	int ret = conn_pipeline_enter(s->conn, e);
 
-	snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
-	snprintf(leased, sizeof(leased), "%u", b->leased);
 	if (!ret && guards)
 		ret = conn_send(s->conn, "SAVEPOINT strand", 0, NULL, e);
 	if (!ret)
 		ret = batch_send_settings(b, s, e);
 	if (!ret)
-		ret = conn_send_prepared(s->conn, s->routes[b->route->index].settle, 3, values, e);
+		ret = conn_send_prepared(s->conn, s->routes[b->route->index].settle, n_values, values, e);
 	if (!ret && guards)
 		ret = send_check(s, e);
 	return ret ? ret : conn_sync(s->conn, e);
@@ -80,26 +74,44 @@ static int fetch_one(struct batch *b, struct session *s, size_t i, bool guards, 
 	return first;
 }
 
-static int run_one(struct batch *b, struct session *s, size_t i, bool guards, struct err *e)
+int batch_run_one(struct batch *b, struct session *s, size_t i, int n_values, const char *const *values,
+		  bool guarded, struct err *e)
 {
-	struct buf id = BUF_INIT;
-	int ret, left;
+	int ret = send_one(b, s, n_values, values, guarded, e), left;
 
-	buf_init(&id);
-	array_begin(&id);
-	array_item(&id, b->items[i]->id, b->items[i]->id_len);
-	array_end(&id);
-	ret = id.failed ? err_set(e, STRAND_ENOMEM, "out of memory")
-		: session_restore(s, batch_deadline(b), e);
 	if (!ret)
-		ret = send_one(b, s, id.data, guards, e);
-	buf_release(&id);
-	if (!ret)
-		ret = fetch_one(b, s, i, guards, e);
+		ret = fetch_one(b, s, i, guarded, e);
 	if (conn_usable(s->conn)) {
 		left = conn_pipeline_leave(s->conn, ret ? NULL : e);
 		ret = ret ? ret : left;
 	}
+	return ret;
+}
+
+int batch_undo_one(struct batch *b, struct session *s, struct err *e)
+{
+	return conn_script(s->conn, "ROLLBACK TO SAVEPOINT strand; RELEASE SAVEPOINT strand", batch_deadline(b), e);
+}
+
+static int run_one(struct batch *b, struct session *s, size_t i, bool guards, struct err *e)
+{
+	char instance[24], leased[16];
+	const char *values[] = { NULL, instance, leased };
+	struct buf id = BUF_INIT;
+	int ret;
+
+	snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
+	snprintf(leased, sizeof(leased), "%u", b->items[i]->leased);
+	buf_init(&id);
+	array_begin(&id);
+	array_item(&id, b->items[i]->id, b->items[i]->id_len);
+	array_end(&id);
+	values[0] = id.data;
+	ret = id.failed ? err_set(e, STRAND_ENOMEM, "out of memory")
+		: session_restore(s, batch_deadline(b), e);
+	if (!ret)
+		ret = batch_run_one(b, s, i, 3, values, guards, e);
+	buf_release(&id);
 	return ret;
 }
 
@@ -119,7 +131,7 @@ static int suspect(struct batch *b, struct session *s, size_t i, const struct er
 	unsigned successes = suspension_successes(b->context->suspensions, b->route->index);
 
 	if (d->suspicions && d->successes != successes && !b->probe)
-		return batch_charge(b, s, i, why, e);
+		return batch_charge(b, s, i, why, false, e);
 	d->successes = successes;
 	/* A probe is to find out about the route. */
 	d->suspicions += !b->probe;
@@ -145,7 +157,7 @@ static int blame(struct batch *b, struct session *s, size_t i, const struct err 
 		put_off(b, i, fault, why);
 		return 0;
 	}
-	return batch_charge(b, s, i, why, e);
+	return batch_charge(b, s, i, why, false, e);
 }
 
 /* 0 also when the strand is put off. */
@@ -160,8 +172,7 @@ static int guard_one(struct batch *b, struct session *s, size_t i, struct err *e
 		return 0;
 	}
 	if (ret == STRAND_ESQL)
-		ret = conn_script(s->conn, "ROLLBACK TO SAVEPOINT strand; RELEASE SAVEPOINT strand",
-				  batch_deadline(b), e);
+		ret = batch_undo_one(b, s, e);
 	else
 		*e = why;
 	return ret ? batch_failed(b, STAGE_HANDLE, ret, e) : blame(b, s, i, &why, e);
@@ -183,7 +194,7 @@ static int charge_suspects(struct batch *b, struct session *s, struct err *e)
 	for (size_t i = 0; !ret && i < b->n; i++) {
 		if (!b->suspects[i].code)
 			continue;
-		ret = batch_charge(b, s, i, &b->suspects[i], e);
+		ret = batch_charge(b, s, i, &b->suspects[i], false, e);
 		b->suspects[i].code = 0;
 		b->why.code = 0;
 	}
@@ -219,7 +230,7 @@ static int run_all(struct batch *b, struct session *s, bool guards, struct err *
 		/* What is left is for the next transaction, or the next start, to which a
 		 * lease would look like an attempt that was left behind. */
 		if (b->broken || clock_now() > enough ||
-		    (stop_level(b->context->stop) != STOP_NONE && !b->leased))
+		    (stop_level(b->context->stop) != STOP_NONE && !b->items[i]->leased))
 			b->states[i] = ITEM_PUT_OFF;
 		else if (guards)
 			ret = guard_one(b, s, i, e);
@@ -230,8 +241,8 @@ static int run_all(struct batch *b, struct session *s, bool guards, struct err *
 		ret = charge_suspects(b, s, e);
 	else if (!ret && b->suspects)
 		judge_suspects(b);
-	if (!ret && b->leased && b->states[0] == ITEM_PUT_OFF)
-		ret = batch_give_back(b, s, e);
+	if (!ret && b->items[0]->leased && b->states[0] == ITEM_PUT_OFF)
+		ret = batch_give_back(b, s, 0, e);
 	return ret ? ret : batch_commit(b, s, e);
 }
 

@@ -16,7 +16,7 @@ static void note(struct batch *b, const PGresult *res)
 	int attempt = atoi(PQgetvalue(res, 0, 1));
 
 	if (strcmp(PQgetvalue(res, 0, 0), "running") == 0)
-		b->leased = (unsigned)attempt;
+		b->items[0]->leased = (unsigned)attempt;
 	else
 		batch_note_final(b, 0, attempt, &left_behind);
 }
@@ -49,20 +49,20 @@ int batch_lease(struct batch *b, struct session *s, struct err *e)
 	if (!ret && FAILPOINT("lease.committed"))
 		ret = batch_failed(b, STAGE_COMMIT, err_set(e, STRAND_ECONN, "failpoint lease.committed"), e);
 	if (ret) {
-		b->leased = 0;
+		b->items[0]->leased = 0;
 		b->states[0] = ITEM_TAKEN;
 		return ret;
 	}
-	return b->leased || b->states[0] != ITEM_OURS ? 0 : batch_examine(b, s, e);
+	return b->items[0]->leased || b->states[0] != ITEM_OURS ? 0 : batch_examine(b, s, e);
 }
 
-int batch_give_back(struct batch *b, struct session *s, struct err *e)
+int batch_give_back(struct batch *b, struct session *s, size_t i, struct err *e)
 {
 	char instance[24], leased[16];
-	const char *values[] = { b->items[0]->id, instance, leased };
+	const char *values[] = { b->items[i]->id, instance, leased };
 
 	snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
-	snprintf(leased, sizeof(leased), "%u", b->leased);
+	snprintf(leased, sizeof(leased), "%u", b->items[i]->leased);
 	return batch_failed(b, STAGE_CLAIM, conn_query(s->conn, s->routes[b->route->index].sql.give_back, 3, values,
 						       batch_deadline(b), NULL, e), e);
 }
@@ -74,7 +74,7 @@ int batch_charge_lease(struct batch *b, struct session *s, const struct err *why
 	if (!ret && b->states[0] != ITEM_OURS)
 		return batch_failed(b, STAGE_CLAIM, batch_rollback(s, e), e);
 	if (!ret)
-		ret = batch_charge(b, s, 0, why, e);
+		ret = batch_charge(b, s, 0, why, false, e);
 	if (ret == STRAND_EPROTO && conn_usable(s->conn)) {
 		/* Somebody took the lease over meanwhile, and with it the strand. */
 		b->states[0] = ITEM_GONE;

@@ -8,7 +8,7 @@ static void build_verdict(struct buf *b, const struct route *r)
 	const struct conf_route *c = r->conf;
 
 	buf_addf(b,
-		 ", verdict AS MATERIALIZED (SELECT n.attempt, n.at, CASE WHEN n.attempt < %d AND $4 <> '" SQLSTATE_FINAL "'"
+		 ", verdict AS MATERIALIZED (SELECT n.attempt, n.at, CASE WHEN n.attempt < %d AND NOT $6::boolean AND $4 <> '" SQLSTATE_FINAL "'"
 		 "  THEN n.at + pg_catalog.make_interval(secs => greatest(0, least(pg_catalog.random()"
 		 "    * least(%lld, %lld * pg_catalog.power(%.17g::float8, least(n.attempt - 1, 60))) / 1000,"
 		 "   (SELECT coalesce((strandd.timeouts(t.tags))[1], %s) - " AGE_OF("t.tagged_at", "n.at") " FROM %s t"

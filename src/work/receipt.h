@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "strand/route.h"
+#include "strand/sqlstate.h"
 
 /* The key of a strand's receipt, as its index has it. */
 #define RECEIPT_KEY(id) "strandd.receipt_key(" id ") COLLATE \"C\""
@@ -21,10 +22,8 @@
  * strand's lock. */
 #define LEASE_GRACE "interval '5 s'"
 
-/* A handler that raises this is not tried again, whatever the route's policy. */
-#define SQLSTATE_FINAL "SRFIN"
-
-/* $1 id, $2 instance, $3 error, $4 sqlstate, $5 the leased attempt or 0.  An attempt
+/* $1 id, $2 instance, $3 error, $4 sqlstate, $5 the leased attempt or 0, $6 whether it is
+ * the last.  An attempt
  * has failed: `retry`, due by the database's clock, or `failed` when it was the last.
  * Answers (state, attempt, milliseconds until it is due or NULL); no row when the
  * receipt is another's by now. */

@@ -10,9 +10,10 @@
 #include "work/worker.h"
 
 /* Runs the batch's transactions: plain, then guarded if a strand is to blame; behind
- * a lease, if its one strand goes alone; guarded at once, if it is a probe.  0, or an
- * error as batch_run's. */
-int batch_attempt(struct worker *w, struct batch *b, struct session *s, struct err *e) MUST_CHECK;
+ * a lease, if its one strand goes alone; guarded at once, if it is a probe; as
+ * process.h says, if its handler is a process.  *s may be another session afterwards;
+ * NULL: the last one is gone. */
+int batch_attempt(struct worker *w, struct batch *b, struct session **s, struct err *e) MUST_CHECK;
 
 /* After batch_attempt failed with `ret`: the session is rolled back, or thrown away;
  * the strands remember what may be their own doing; the log is told. */
@@ -32,6 +33,9 @@ void worker_put_off(struct worker *w, struct delivery *d, int64_t cap_ms);
 /* Tells the log, once, of trouble with the batch's route; `who` was put off. */
 void worker_tell_trouble(struct worker *w, const struct batch *b, const char *who, enum fault fault,
 			 const struct err *e);
+
+/* Suspends the route, here and in the database. */
+void worker_suspend(struct worker *w, const struct route *r, const struct err *why);
 
 /* What a batch that is over says of its route: suspended, resumed, or neither.
  * `ret` and `e` as batch_attempt left them. */

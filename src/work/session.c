@@ -63,6 +63,8 @@ int session_prepare(struct session *s, const struct route *r, int64_t deadline, 
 		ret = prepare_one(s, p->settings, "settings", r->index, p->sql.settings, deadline, e);
 	if (!ret)
 		ret = prepare_one(s, p->claim, "claim", r->index, p->sql.claim, deadline, e);
+	if (!ret && p->sql.hand_out)
+		ret = prepare_one(s, p->hand_out, "hand_out", r->index, p->sql.hand_out, deadline, e);
 	if (!ret)
 		ret = prepare_one(s, p->settle, "settle", r->index, p->sql.settle, deadline, e);
 	p->ready = !ret;

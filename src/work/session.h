@@ -11,7 +11,7 @@
 struct session_route {
 	bool ready;
 	struct statements sql;
-	char begin[24], settings[24], claim[24], settle[24];	/* prepared names */
+	char begin[24], settings[24], claim[24], hand_out[24], settle[24];	/* prepared names */
 };
 
 struct session {

@@ -159,27 +159,70 @@ static int send_settle(struct batch *b, struct session *s, const char *ids, stru
 	return ret;
 }
 
-static int fetch_settle(struct batch *b, struct session *s, const size_t *positions, struct err *e)
+int batch_leave(struct session *s, int ret)
+{
+	if (conn_usable(s->conn) && PQpipelineStatus(conn_pg(s->conn)) != PQ_PIPELINE_OFF)
+		(void)!conn_pipeline_leave(s->conn, NULL);
+	return ret;
+}
+
+/* Of statements whose answers say nothing but that they are done. */
+static int skip(struct session *s, int n, int64_t deadline, struct err *e)
+{
+	int ret = 0;
+
+	for (int i = 0; i < n && conn_usable(s->conn); i++) {
+		struct err one;
+		int code = conn_fetch(s->conn, deadline, NULL, &one);
+
+		if (code && !ret) {
+			ret = code;
+			*e = one;
+		}
+	}
+	return ret;
+}
+
+/* The COMMIT and the sync after it; an earlier failure is the one that counts. */
+static int fetch_end(struct batch *b, struct session *s, int ret, int64_t deadline, struct err *e)
+{
+	struct err skipped;
+	int last;
+
+	if (conn_usable(s->conn)) {
+		activity_set_on("committing", b->route->conf->tag, 0, (unsigned)b->n);
+		last = batch_fetch_commit(b, s, ret ? &skipped : e);
+		ret = ret ? ret : batch_failed(b, STAGE_COMMIT, last, e);
+	}
+	if (conn_usable(s->conn)) {
+		last = conn_fetch_sync(s->conn, deadline, ret ? &skipped : e);
+		ret = ret ? ret : batch_failed(b, STAGE_COMMIT, last, e);
+	}
+	if (conn_usable(s->conn)) {
+		last = conn_pipeline_leave(s->conn, ret ? NULL : e);
+		ret = ret ? ret : batch_failed(b, STAGE_COMMIT, last, e);
+	}
+	return ret;
+}
+
+int batch_finish(struct batch *b, struct session *s, int before, enum stage stage, PGresult **ret_result,
+		 struct err *e)
 {
 	int64_t deadline = batch_deadline(b);
 	PGresult *res = NULL;
 	struct err skipped;
-	int ret, commit;
+	int ret = skip(s, before, deadline, e), own;
 
-	ret = batch_failed(b, STAGE_HANDLE, conn_fetch(s->conn, deadline, &res, e), e);
-	if (!ret)
-		batch_note_settled(b, res, positions);
-	PQclear(res);
-	if (!conn_usable(s->conn))
-		return ret;
-	activity_set_on("committing", b->route->conf->tag, 0, (unsigned)b->n);
-	commit = batch_fetch_commit(b, s, ret ? &skipped : e);
-	if (!ret)
-		ret = batch_failed(b, STAGE_COMMIT, commit, e);
 	if (conn_usable(s->conn)) {
-		commit = conn_fetch_sync(s->conn, deadline, ret ? &skipped : e);
-		ret = ret ? ret : batch_failed(b, STAGE_COMMIT, commit, e);
+		own = conn_fetch(s->conn, deadline, &res, ret ? &skipped : e);
+		ret = ret ? ret : own;
 	}
+	ret = fetch_end(b, s, batch_failed(b, stage, ret, e), deadline, e);
+	if (ret) {
+		PQclear(res);
+		res = NULL;
+	}
+	*ret_result = res;
 	return ret;
 }
 
@@ -188,7 +231,8 @@ static int fetch_settle(struct batch *b, struct session *s, const size_t *positi
 static int settle(struct batch *b, struct session *s, const size_t *positions, const char *ids,
 		  struct err *e)
 {
-	int ret, left;
+	PGresult *res;
+	int ret;
 
 	if (FAILPOINT("settle.before"))
 		return batch_failed(b, STAGE_CLAIM, err_set(e, STRAND_ECONN, "failpoint settle.before"), e);
@@ -196,12 +240,12 @@ static int settle(struct batch *b, struct session *s, const size_t *positions, c
 	ret = batch_failed(b, STAGE_HANDLE, send_settle(b, s, ids, e), e);
 	if (!ret && FAILPOINT("settle.sent"))
 		ret = batch_failed(b, STAGE_COMMIT, err_set(e, STRAND_ECONN, "failpoint settle.sent"), e);
+	if (ret)
+		return batch_leave(s, ret);
+	ret = batch_finish(b, s, 0, STAGE_HANDLE, &res, e);
 	if (!ret)
-		ret = fetch_settle(b, s, positions, e);
-	if (conn_usable(s->conn) && PQpipelineStatus(conn_pg(s->conn)) != PQ_PIPELINE_OFF) {
-		left = conn_pipeline_leave(s->conn, ret ? NULL : e);
-		ret = ret ? ret : batch_failed(b, STAGE_COMMIT, left, e);
-	}
+		batch_note_settled(b, res, positions);
+	PQclear(res);
 	return ret;
 }
 

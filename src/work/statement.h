@@ -25,8 +25,15 @@ struct statements {
 	/* $1 text[] ids that are ours, $2 instance, $3 the leased attempt or 0.  Calls
 	 * the handler strand by strand, writes replies and receipts, `done` or `expired`
 	 * (without a call).  Answers (n, replies, unrouted tags, state, odd timeouts)
-	 * for each strand that was there, bore the tag, and whose receipt let it run. */
+	 * for each strand that was there, bore the tag, and whose receipt let it run.
+	 * Of a process's route, $3 integer[] their leased attempts, $4 text[] their replies,
+	 * each a JSON array; for each whose receipt is still that lease. */
 	char *settle;
+	/* Of a process's route, $1 text[] ids that are ours, $2 instance, $3 bigint[] the
+	 * instances that are known to be dead.  Charges an attempt to each strand that may
+	 * run.  Answers (n, state, attempt, the row as JSON text, odd timeouts): `running`,
+	 * or, with no row, what it came to at once: `expired`, or `failed`. */
+	char *hand_out;
 	char *fail, *lease, *give_back, *rest;	/* see work/receipt.h */
 	/* $1 text[] ids, $2 instance.  Answers (n, bears the tag, its receipt's
 	 * state or NULL (also of a retry that is due) or "another's", is history or of

@@ -38,7 +38,7 @@ static bool record(struct worker *w, const struct route *r, const char *set, int
 	return false;
 }
 
-static void suspend(struct worker *w, const struct route *r, const struct err *why)
+void worker_suspend(struct worker *w, const struct route *r, const struct err *why)
 {
 	struct suspensions *all = w->context->suspensions;
 	const char *values[] = { why->text, why->sqlstate };
@@ -100,9 +100,9 @@ void worker_judge_route(struct worker *w, const struct batch *b, int ret, const 
 	} else if (ret) {
 		/* The first such fault may be the session's, which is renewed. */
 		if (b->fault == FAULT_CONFIGURATION && w->trouble[b->route->index].failures > 1)
-			suspend(w, b->route, e);
+			worker_suspend(w, b->route, e);
 	} else if (b->broken) {
-		suspend(w, b->route, &b->broken_by);
+		worker_suspend(w, b->route, &b->broken_by);
 	} else if (in_state(b, ITEM_SETTLED) && !in_state(b, ITEM_RETRY) && !in_state(b, ITEM_FAILED)) {
 		suspension_success(w->context->suspensions, b->route->index);
 	}

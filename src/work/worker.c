@@ -7,6 +7,7 @@
 #include "base/failpoint.h"
 #include "base/log.h"
 #include "strand/suspension.h"
+#include "work/process.h"
 #include "work/run.h"
 
 #define IDLE_MS 1000
@@ -24,13 +25,14 @@ static size_t largest_batch(const struct context *x)
 	return (size_t)most;
 }
 
-int worker_init(struct worker *w, const struct context *x, struct again *again, unsigned number)
+int worker_init(struct worker *w, const struct context *x, struct queue *q, struct again *again,
+		unsigned number, struct child *child, unsigned route)
 {
 	const struct conf *conf = x->conf;
 
-	*w = (struct worker){ .context = x, .again = again, .number = number,
-			      .max_batch = largest_batch(x),
-			      .reserved = number < (unsigned)conf->workers_reserved_for_high };
+	*w = (struct worker){ .context = x, .queue = q, .again = again, .number = number,
+			      .child = child, .route = route, .max_batch = largest_batch(x),
+			      .reserved = !child && number < (unsigned)conf->workers_reserved_for_high };
 	w->pool = (struct connpool){
 		.targets = { x->target }, .routes = x->routes,
 		.connect_timeout_ms = conf->db_connect_timeout_ms,
@@ -74,7 +76,7 @@ static void end_last(void *arg)
 	w->last.n = 0;
 	/* What it put off must not wait until this worker has time again. */
 	if (again_next(w->again) != INT64_MAX)
-		queue_nudge(w->context->queue);
+		queue_nudge(w->queue);
 }
 
 static void outage(struct worker *w, const struct err *e)
@@ -136,14 +138,14 @@ static void run_batch(struct worker *w, struct batch *b, struct session *s)
 {
 	struct err e = { 0 };
 	int64_t start = clock_now();
-	int ret = batch_attempt(w, b, s, &e);
+	int ret = batch_attempt(w, b, &s, &e);
 
 	learn_pace(w, b, clock_now() - start, ret);
-	if (ret)
+	if (ret && s)
 		batch_clean_up(w, b, s, ret, &e);
-	else
+	else if (!ret)
 		tell_success(w, b);
-	if (!ret && handler_failed(b) &&
+	if (!ret && !w->child && handler_failed(b) &&
 	    (batch_spoilt_session(&b->why) ||
 	     session_scrub(s, clock_after_ms(w->context->conf->db_connect_timeout_ms), &e)))
 		connpool_discard(&w->pool, 0);
@@ -186,7 +188,7 @@ static void work_on(struct worker *w, unsigned route, struct delivery **items, s
  * without others; and as many of them as there is time for, as with a batch. */
 static void work(struct worker *w, unsigned route, struct delivery **items, size_t n, bool probe)
 {
-	struct queue *q = w->context->queue;
+	struct queue *q = w->queue;
 	int64_t enough = clock_after_ms(w->context->conf->handler_timeout_ms / 2);
 	size_t together = 0, fit;
 
@@ -197,7 +199,7 @@ static void work(struct worker *w, unsigned route, struct delivery **items, size
 			items[together++] = d;
 		}
 	}
-	fit = keep_pace(w, route, together);
+	fit = w->child ? together : keep_pace(w, route, together);
 	if (fit)
 		work_on(w, route, items, fit, probe);
 	for (size_t i = fit; i < together; i++)
@@ -220,13 +222,13 @@ static void probe(struct worker *w)
 {
 	const struct context *x = w->context;
 	size_t max = (size_t)x->conf->workers_batch;
-	int route = suspension_due(x->suspensions, clock_now());
+	int route = suspension_due(x->suspensions, w->queue, clock_now());
 	size_t n;
 
 	if (route < 0)
 		return;
 	/* The last batch's items are in the other half until it is ended. */
-	n = queue_take_closed(x->queue, (unsigned)route, w->items[!w->in_hand],
+	n = queue_take_closed(w->queue, (unsigned)route, w->items[!w->in_hand],
 			      max < PROBE_STRANDS ? max : PROBE_STRANDS);
 	if (!n) {
 		suspension_probed(x->suspensions, (unsigned)route, false);
@@ -234,7 +236,7 @@ static void probe(struct worker *w)
 	}
 	w->in_hand = !w->in_hand;
 	work(w, (unsigned)route, w->items[w->in_hand], n, true);
-	queue_leave(x->queue, (unsigned)route);
+	queue_leave(w->queue, (unsigned)route);
 }
 
 /* A high strand must not wait for a connection and for statements to be prepared.
@@ -258,7 +260,7 @@ static void keep_ready(struct worker *w)
 static int64_t wake_at(const struct worker *w)
 {
 	int64_t at = clock_after_ms(IDLE_MS), due = again_next(w->again);
-	int64_t next = w->reserved ? INT64_MAX : suspension_next(w->context->suspensions);
+	int64_t next = w->reserved ? INT64_MAX : suspension_next(w->context->suspensions, w->queue);
 
 	at = due < at ? due : at;
 	return next < at ? next : at;
@@ -274,24 +276,26 @@ void worker_run(void *arg)
 	while (stop_level(x->stop) == STOP_NONE) {
 		if (FAILPOINT("worker.take"))
 			continue;
-		again_return_due(w->again, x->queue, clock_now());
+		if (w->child && !process_ready(w))
+			continue;
+		again_return_due(w->again, w->queue, clock_now());
 		if (!w->reserved)
 			probe(w);
 		w->in_hand = !w->in_hand;
-		n = queue_take(x->queue, w->number, w->items[w->in_hand], w->max_batch, &route);
+		n = queue_take(w->queue, w->number, w->items[w->in_hand], w->max_batch, &route);
 		if (n) {
 			/* What is put off must not wait until we have time again. */
 			if (again_next(w->again) != INT64_MAX)
-				queue_nudge(x->queue);
+				queue_nudge(w->queue);
 			work(w, route, w->items[w->in_hand], n, false);
-			queue_leave(x->queue, route);
+			queue_leave(w->queue, route);
 			continue;
 		}
 		end_last(w);
 		connpool_tidy(&w->pool, clock_now());
 		keep_ready(w);
 		activity_set("idle");
-		(void)!queue_wait(x->queue, w->number, wake_at(w), x->stop->drain.fd);
+		(void)!queue_wait(w->queue, w->number, wake_at(w), x->stop->drain.fd);
 	}
 	end_last(w);
 	connpool_release(&w->pool);

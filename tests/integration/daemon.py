@@ -58,6 +58,8 @@ def libconfig(value, depth=0):
     if isinstance(value, dict):
         lines = "".join(f"{pad}\t{k} = {libconfig(v, depth + 1)};\n" for k, v in value.items())
         return "{\n" + lines + pad + "}"
+    if isinstance(value, (list, tuple)) and value and all(isinstance(v, str) for v in value):
+        return "[" + ", ".join(libconfig(v) for v in value) + "]"
     if isinstance(value, (list, tuple)):
         return "(" + ", ".join(libconfig(v, depth + 1) for v in value) + ")"
     return '"%s"' % str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -112,7 +112,8 @@ static void uncomment(const char *text, struct buf *out)
 		size_t len = strcspn(text, "\n") + 1, blank = strspn(text, " ");
 		const char *p = text + blank + 1;
 		bool setting = text[blank] == '#' && (isalpha((unsigned char)*p) || *p == ')' ||
-						      !strncmp(p, "  {", 3) || !strncmp(p, "    att", 7));
+						      !strncmp(p, "  {", 3) || !strncmp(p, "    att", 7) ||
+						      !strncmp(p, "    com", 7));
 
 		if (setting && strncmp(p, "password", 8))
 			buf_add(out, p, len - blank - 1);
@@ -138,7 +139,7 @@ START_TEST(sample_says_the_defaults)
 	ck_assert_ptr_null(conf_next_change(as_it_is, expected, &at));
 	ck_assert_uint_eq(as_it_is->n_routes, 0);
 	ck_assert_uint_eq(all->n_modules, 3);
-	ck_assert_uint_eq(all->n_routes + all->n_left_out, 5);
+	ck_assert_uint_eq(all->n_routes + all->n_left_out, 6);
 	ck_assert_uint_eq(all->n_routes, 2);
 	for (size_t i = 0; i < conf_options.n; i++) {
 		const struct option *o = &conf_options.options[i];
@@ -181,6 +182,8 @@ static const char *other_value(const struct option *o)
 		return "debug";
 	case OPTION_FORMAT:
 		return "json";
+	case OPTION_DELIVERY:
+		return "at-most-once";
 	}
 	return NULL;
 }
@@ -189,7 +192,9 @@ static const char routes_text[] =
 	"routes = ( { tag = \"dm:x\"; source = \"s\"; handler = \"f\"; attempts = 7;\n"
 	"   backoff: { initial = \"3s\"; factor = 1.1; cap = \"1h\"; }; timeout = \"2d\"; max_workers = 2;\n"
 	"   batch = 9; suspend_after = 0; },\n"
-	" { tag = \"dm:y\"; source = \"\\\"S\\\"\"; handler = \"f\"; serial = true; } );\n";
+	" { tag = \"dm:y\"; source = \"\\\"S\\\"\"; handler = \"f\"; serial = true; },\n"
+	" { tag = \"dm:z\"; source = \"s\"; command = [ \"/bin/x\", \"a \\\"b, c\" ]; processes = 3; delivery = \"at-most-once\";\n"
+	"   process: { in_flight = 2; deadline = \"3s\"; ready = true; max_line = \"1MiB\"; environment = [ \"A=b c\", \"D=\" ]; }; } );\n";
 
 /* What is printed reads as what was printed, whatever the values are; only the
  * password is kept back. */
@@ -211,12 +216,14 @@ START_TEST(print_reads_back)
 		ck_assert_msg(value_equal(&conf_options.options[i], c, back), "%s:\n%s",
 			      conf_options.options[i].path, text.data);
 	ck_assert_uint_eq(back->n_modules, 3);
-	ck_assert_uint_eq(back->n_routes + back->n_left_out, 2);
+	ck_assert_uint_eq(back->n_routes + back->n_left_out, 3);
 	for (size_t i = 0; i < route_options.n; i++) {
 		ck_assert_msg(value_equal(&route_options.options[i], &c->routes[0], &back->routes[0]), "%s",
 			      route_options.options[i].path);
-		ck_assert(value_equal(&route_options.options[i], &c->routes[1],
-				      _i ? &back->left_out[0] : &back->routes[1]));
+		for (size_t k = 1; k < 3; k++)
+			ck_assert_msg(value_equal(&route_options.options[i], &c->routes[k],
+						  _i ? &back->left_out[k - 1] : &back->routes[k]), "%s",
+				      route_options.options[i].path);
 	}
 	buf_release(&text);
 	conf_free(c);

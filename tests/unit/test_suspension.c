@@ -12,6 +12,7 @@
 #define CAP_MS 30000
 
 static struct queue *q;
+static struct queue *queues[ROUTES];
 static struct suspensions s;
 
 static void setup(void)
@@ -20,7 +21,9 @@ static void setup(void)
 
 	reader_start();
 	ck_assert_int_eq(queue_new(&q, &config), 0);
-	ck_assert_int_eq(suspensions_init(&s, q, ROUTES), 0);
+	for (int i = 0; i < ROUTES; i++)
+		queues[i] = q;
+	ck_assert_int_eq(suspensions_init(&s, queues, ROUTES), 0);
 	for (unsigned route = 0; route < ROUTES; route++)
 		ck_assert_int_eq(queue_offer(q, route, "a", 1, 0), QUEUE_ADDED);
 }
@@ -44,7 +47,7 @@ static bool closed(unsigned route)
  * milliseconds later. */
 static void next_is(int64_t before, int64_t after, int64_t low, int64_t high)
 {
-	int64_t next = suspension_next(&s);
+	int64_t next = suspension_next(&s, q);
 
 	ck_assert_msg(next >= before + low * NSEC_PER_MSEC && next <= after + high * NSEC_PER_MSEC,
 		      "%lld ms, not %lld to %lld", (long long)((next - before) / NSEC_PER_MSEC),
@@ -65,7 +68,7 @@ static void probe(unsigned route, bool tried, int64_t low, int64_t high)
 {
 	int64_t before;
 
-	ck_assert_int_eq(suspension_due(&s, suspension_next(&s)), (int)route);
+	ck_assert_int_eq(suspension_due(&s, q, suspension_next(&s, q)), (int)route);
 	before = clock_now();
 	suspension_probed(&s, route, tried);
 	next_is(before, clock_now(), low, high);
@@ -92,10 +95,10 @@ START_TEST(a_second_begin_does_not_put_the_probe_off)
 	int64_t next;
 
 	begin(0, false);
-	next = suspension_next(&s);
+	next = suspension_next(&s, q);
 	for (int i = 0; i < 100; i++)
 		ck_assert(!suspension_begin(&s, 0, i % 2));
-	ck_assert_int_eq(suspension_next(&s), next);
+	ck_assert_int_eq(suspension_next(&s, q), next);
 }
 END_TEST
 
@@ -129,17 +132,17 @@ START_TEST(probes_are_made_when_they_are_due)
 {
 	int64_t next;
 
-	ck_assert_int_eq(suspension_next(&s), INT64_MAX);
-	ck_assert_int_eq(suspension_due(&s, INT64_MAX), -1);
+	ck_assert_int_eq(suspension_next(&s, q), INT64_MAX);
+	ck_assert_int_eq(suspension_due(&s, q, INT64_MAX), -1);
 	begin(1, false);
-	next = suspension_next(&s);
-	ck_assert_int_eq(suspension_due(&s, next - 1), -1);
-	ck_assert_int_eq(suspension_due(&s, next), 1);
+	next = suspension_next(&s, q);
+	ck_assert_int_eq(suspension_due(&s, q, next - 1), -1);
+	ck_assert_int_eq(suspension_due(&s, q, next), 1);
 	/* somebody is at it */
-	ck_assert_int_eq(suspension_due(&s, INT64_MAX), -1);
-	ck_assert_int_eq(suspension_next(&s), INT64_MAX);
+	ck_assert_int_eq(suspension_due(&s, q, INT64_MAX), -1);
+	ck_assert_int_eq(suspension_next(&s, q), INT64_MAX);
 	suspension_probed(&s, 1, true);
-	ck_assert_int_eq(suspension_due(&s, suspension_next(&s)), 1);
+	ck_assert_int_eq(suspension_due(&s, q, suspension_next(&s, q)), 1);
 }
 END_TEST
 
@@ -153,11 +156,11 @@ START_TEST(several_routes)
 		probe(0, true, FIRST_MS, CAP_MS);
 	probe(0, true, CAP_MS / 2, CAP_MS);
 	begin(2, false);
-	first = suspension_next(&s);
-	ck_assert_int_eq(suspension_due(&s, first), 2);
-	ck_assert_int_gt(suspension_next(&s), first);
-	ck_assert_int_eq(suspension_due(&s, suspension_next(&s)), 0);
-	ck_assert_int_eq(suspension_next(&s), INT64_MAX);
+	first = suspension_next(&s, q);
+	ck_assert_int_eq(suspension_due(&s, q, first), 2);
+	ck_assert_int_gt(suspension_next(&s, q), first);
+	ck_assert_int_eq(suspension_due(&s, q, suspension_next(&s, q)), 0);
+	ck_assert_int_eq(suspension_next(&s, q), INT64_MAX);
 }
 END_TEST
 
@@ -168,9 +171,9 @@ START_TEST(the_end_forgets_what_was_before)
 		probe(1, true, FIRST_MS, CAP_MS);
 	ck_assert_uint_eq(suspension_failure(&s, 1), 1);
 	ck_assert_uint_eq(suspension_failure(&s, 1), 2);
-	ck_assert_int_eq(suspension_due(&s, INT64_MAX), 1);
+	ck_assert_int_eq(suspension_due(&s, q, INT64_MAX), 1);
 	ck_assert(suspension_end(&s, 1));	/* in the middle of a probe: by hand, say */
-	ck_assert_int_eq(suspension_due(&s, INT64_MAX), -1);
+	ck_assert_int_eq(suspension_due(&s, q, INT64_MAX), -1);
 	ck_assert_uint_eq(suspension_failure(&s, 1), 1);
 	/* the next one is probed as if it were the first */
 	begin(1, false);
@@ -201,7 +204,7 @@ static unsigned rounds;
 static void compete(unsigned me)
 {
 	for (unsigned i = 0; i < rounds; i++) {
-		int route = suspension_due(&s, INT64_MAX);
+		int route = suspension_due(&s, q, INT64_MAX);
 		if (route < 0)
 			continue;
 		MUST(atomic_fetch_add(&at_it, 1) == 0);
@@ -261,6 +264,26 @@ START_TEST(the_gate_is_as_it_was_left)
 }
 END_TEST
 
+/* A crew probes the routes of its own queue alone. */
+START_TEST(each_queue_has_its_own_probes)
+{
+	struct queue *other = NULL;
+	struct queue_config config = { .n_routes = ROUTES, .max_entries = 100, .max_bytes = 10000, .n_workers = 1 };
+
+	ck_assert_int_eq(queue_new(&other, &config), 0);
+	queues[1] = other;
+	ck_assert(suspension_begin(&s, 0, false));
+	ck_assert(suspension_begin(&s, 1, false));
+	ck_assert_int_eq(suspension_due(&s, other, INT64_MAX), 1);
+	ck_assert_int_eq(suspension_due(&s, other, INT64_MAX), -1);
+	ck_assert_int_eq(suspension_next(&s, other), INT64_MAX);
+	ck_assert_int_lt(suspension_next(&s, q), INT64_MAX);
+	ck_assert_int_eq(suspension_due(&s, q, INT64_MAX), 0);
+	queues[1] = q;
+	queue_free(other);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("suspension");
@@ -278,6 +301,7 @@ int main(void)
 	tcase_add_test(t, failures_in_a_row);
 	tcase_add_test(t, one_prober_at_a_time);
 	tcase_add_test(t, the_gate_is_as_it_was_left);
+	tcase_add_test(t, each_queue_has_its_own_probes);
 	suite_add_tcase(suite, t);
 	return run_suite(suite);
 }
