@@ -167,6 +167,7 @@ BEGIN
 	       pg_catalog.array_agg(c.id) FILTER (WHERE c.outcome OPERATOR(pg_catalog.=) 'retry') AS back
 	  INTO x FROM strandd.retry_receipts(receiver, route, ids) c;
 	PERFORM strandd.unmark(r.source, x.back, 'failed', 'error:processing_failed');
+	PERFORM strandd.unmark(r.source, x.back, 'failed', 'error:outcome_unknown');
 	PERFORM strandd.unmark(r.source, x.back, 'expired', 'error:timeout');
 	PERFORM pg_catalog.pg_notify('strandd:routes', r.tag);
 	RETURN QUERY SELECT * FROM ROWS FROM (pg_catalog.unnest(x.ids), pg_catalog.unnest(x.outcomes), pg_catalog.unnest(x.formers)) u (a, b, c);

@@ -103,7 +103,7 @@ static void set_target(struct ctl *ctl, int64_t lock_timeout_ms)
 		t->dbname = conf->db_name;
 }
 
-static int load_conf(struct ctl *ctl, struct err *e)
+int ctl_load_conf(struct ctl *ctl, struct err *e)
 {
 	int ret;
 
@@ -137,7 +137,7 @@ int ctl_connect(struct ctl *ctl, int64_t lock_timeout_ms, struct err *e)
 	int ret = ctl->dbname ? check_dbname(ctl->dbname, e) : 0;
 
 	if (!ret)
-		ret = load_conf(ctl, e);
+		ret = ctl_load_conf(ctl, e);
 	if (ret)
 		return ret;
 	set_target(ctl, lock_timeout_ms);

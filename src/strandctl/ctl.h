@@ -41,6 +41,9 @@ struct ctl {
 int ctl_catch_signals(struct ctl *ctl, struct err *e) MUST_CHECK;
 bool ctl_interrupted(const struct ctl *ctl);
 
+/* Reads the configuration: ctl->conf; NULL without a file where --dbname says all. */
+int ctl_load_conf(struct ctl *ctl, struct err *e) MUST_CHECK;
+
 /* Reads the configuration and connects.  `lock_timeout_ms` 0 waits for ever. */
 int ctl_connect(struct ctl *ctl, int64_t lock_timeout_ms, struct err *e) MUST_CHECK;
 
@@ -89,6 +92,7 @@ int command_trace(struct ctl *ctl, int argc, char **argv);
 int command_status(struct ctl *ctl, int argc, char **argv);
 int command_withdraw(struct ctl *ctl, int argc, char **argv);
 int command_failed(struct ctl *ctl, int argc, char **argv);
+int command_reload(struct ctl *ctl, int argc, char **argv);
 int command_resume(struct ctl *ctl, int argc, char **argv);
 
 #endif

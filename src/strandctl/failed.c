@@ -8,7 +8,7 @@
 #include "strandctl/ctl.h"
 
 enum { OPTION_TAG = OPTION_FIRST, OPTION_OLDER, OPTION_NEWER, OPTION_ERROR, OPTION_SQLSTATE, OPTION_STATE,
-       OPTION_DRY_RUN };
+       OPTION_DRY_RUN, OPTION_FORCE };
 
 static const struct argp_option options[] = {
 	{ 0, 0, 0, 0, "Which ones (all that are given must hold):", 1 },
@@ -24,6 +24,7 @@ static const struct argp_option options[] = {
 	{ 0, 0, 0, 0, "retry and discard:", 2 },
 	{ "dry-run", OPTION_DRY_RUN, 0, 0, "Count them, show some, and do nothing", 0 },
 	{ "yes", 'y', 0, 0, "Do not ask", 0 },
+	{ "force", OPTION_FORCE, 0, 0, "retry: also those of which nobody knows what their handler did", 0 },
 	{ 0 },
 };
 
@@ -89,6 +90,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 'y':
 		args->yes = true;
+		return 0;
+	case OPTION_FORCE:
+		args->force = true;
 		return 0;
 	case ARGP_KEY_NO_ARGS:
 		argp_error(state, "give `list', `show', `retry' or `discard'");

@@ -25,7 +25,7 @@ struct failed_args {
 	const char *tag, *table, *error, *sqlstate, *state;	/* NULL: any */
 	int64_t older_ms, newer_ms;	/* since finished_at, or FAILED_AGE_ANY */
 	int64_t limit;			/* FAILED_ALL: not given */
-	bool dry_run, yes;
+	bool dry_run, yes, force;
 };
 
 /* What the arguments mean in this database. */

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/event.h"
+#include "strand/sqlstate.h"
 #include "strandctl/ask.h"
 #include "strandctl/failed_change.h"
 #include "strandctl/strands.h"
@@ -198,6 +199,11 @@ static int confirm(const struct change *c, struct err *e)
 	const struct failed_args *args = c->f->args;
 	char question[160];
 
+	if (c->verb == &failed_retry && c->sum.unknown && !args->force)
+		return err_set(e, STRAND_EINVAL, "of %" PRId64 " of them nobody knows what their handler did: it may"
+			       " have done its work, and would do it twice (strandctl failed list --sqlstate "
+			       SQLSTATE_UNKNOWN " lists them); look there first, then say --force, or discard them",
+			       c->sum.unknown);
 	if (args->yes || args->ids.n || !c->sum.selected)
 		return 0;
 	if (!isatty(STDIN_FILENO))

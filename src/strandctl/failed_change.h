@@ -8,7 +8,7 @@
 #include "strandctl/progress.h"
 
 struct tally {
-	int64_t selected, expired;	/* before anything was done */
+	int64_t selected, expired, unknown;	/* before anything was done */
 	int64_t changed, again_expired, held, gone;
 };
 
@@ -16,7 +16,7 @@ struct change {
 	struct failed *f;
 	const struct failed_verb *verb;
 	struct tally *tallies;		/* of f->routes */
-	struct tally sum;		/* selected and expired only */
+	struct tally sum;		/* of the first line only */
 	struct progress bar;
 	int64_t seen;
 };

@@ -4,6 +4,7 @@
 
 #include "strandctl/failed_change.h"
 #include "strandctl/table.h"
+#include "strand/sqlstate.h"
 
 static bool is_retry(const struct change *c)
 {
@@ -17,9 +18,10 @@ static void count_text(struct buf *sql, const struct failed *f)
 
 	if (f->args->limit != FAILED_ALL)
 		snprintf(limit, sizeof(limit), " LIMIT %" PRId64, f->args->limit);
-	buf_adds(sql, "SELECT x.i, count(*), count(*) FILTER (WHERE x.state = 'expired') FROM (SELECT * FROM (");
+	buf_adds(sql, "SELECT x.i, count(*), count(*) FILTER (WHERE x.state = 'expired'),"
+		 " count(*) FILTER (WHERE x.sqlstate = '" SQLSTATE_UNKNOWN "') FROM (SELECT * FROM (");
 	for (size_t i = 0; i < f->n_routes; i++) {
-		buf_addf(sql, "%s(SELECT %zu AS i, r.state, r.finished_at, r.strand_id", i ? " UNION ALL " : "", i);
+		buf_addf(sql, "%s(SELECT %zu AS i, r.state, r.finished_at, r.strand_id, r.sqlstate", i ? " UNION ALL " : "", i);
 		failed_from(sql, f, f->routes[i]);
 		buf_addf(sql, "%s%s)", *limit ? FAILED_ORDER : "", limit);
 	}
@@ -53,6 +55,7 @@ int failed_count(struct change *c, struct err *e)
 		c->tallies[i].expired = atoll(PQgetvalue(res, row, 2));
 		c->sum.selected += c->tallies[i].selected;
 		c->sum.expired += c->tallies[i].expired;
+		c->sum.unknown += atoll(PQgetvalue(res, row, 3));
 	}
 	PQclear(res);
 	return 0;

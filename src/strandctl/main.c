@@ -16,6 +16,7 @@ typedef int command_fn(struct ctl *ctl, int argc, char **argv);
 static const char owner[] = "this wants the role that owns the module tables";
 static const char cleaner[] = "this wants the owner's role, or one that may clean up: strandctl init --grant-cleanup ROLE";
 static const char service[] = "this wants the owner's role, or that of strandd: strandctl init --grant ROLE";
+static const char host[] = "this wants root, or strandd's own user, on its machine";
 static const char producer[] = "this wants the owner's role, or that of strandd; with --allow-unrouted and"
 			       " without --wait one that may INSERT is enough";
 
@@ -39,6 +40,7 @@ static const struct command {
 	{ "withdraw", "Take unread strands off their routes", command_withdraw, owner },
 	{ "failed", "List, show, retry or discard what failed or expired", command_failed, owner },
 	{ "resume", "End the suspension of a route", command_resume, owner },
+	{ "reload", "Tell strandd to read its configuration again, or to replace handlers' processes", command_reload, host },
 };
 
 #define N_COMMANDS (sizeof(commands) / sizeof(*commands))

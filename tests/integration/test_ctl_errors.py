@@ -13,7 +13,7 @@ from ctl_support import backends, interrupt, ok, refused, start, write_config
 pytestmark = pytest.mark.usefixtures("build")
 
 COMMANDS = ("init", "attach", "detach", "uninstall", "adopt", "publish", "read", "recent", "trace", "status",
-            "withdraw", "failed", "resume", "cleanup")
+            "withdraw", "failed", "resume", "reload", "cleanup")
 
 
 def run(*args, env=None):
