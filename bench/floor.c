@@ -33,6 +33,8 @@
 #include "strand/route.h"
 #include "work/session.h"
 
+#include "floor_process.h"
+
 #define CONNECT_MS 10000
 #define IDLE_IN_TRANSACTION_MS 10000	/* as strandd sets it */
 #define MAX_WORKERS 64
@@ -62,6 +64,8 @@ struct floor_worker {
 	struct session *session;
 	PGconn *pg;
 	char lock[24], statement[24], idle[24], instance[24];
+	struct floor_process process;	/* where the route's handler is one */
+	struct buf answered, attempts, replies;
 	int64_t finished;
 };
 
@@ -122,23 +126,66 @@ static void claim(struct floor_worker *w, const struct session_route *p, const c
 	PQclear(expect(w->pg, PGRES_PIPELINE_SYNC));
 }
 
-/* Second round trip. */
-static void settle(struct floor_worker *w, const struct session_route *p, const char *ids, size_t n)
+/* A statement with an answer for each of `n`, and the COMMIT: one round trip. */
+static PGresult *run_and_commit(struct floor_worker *w, const char *name, int n_values,
+				const char *const *values, size_t n)
 {
-	const char *values[] = { ids, w->instance, "0" };
-	PGresult *res;
+	PGresult *res, *commit;
 
-	send_prepared(w->pg, p->settle, 3, values);
+	send_prepared(w->pg, name, n_values, values);
 	send_prepared(w->pg, "commit", 0, NULL);
 	sync_pipeline(w->pg);
 	res = expect(w->pg, PGRES_TUPLES_OK);
 	if ((size_t)PQntuples(res) != n)
-		die("%d of %zu strands settled", PQntuples(res), n);
-	PQclear(res);
-	res = expect(w->pg, PGRES_COMMAND_OK);
-	if (strcmp(PQcmdStatus(res), "COMMIT") != 0)
-		die("COMMIT was answered with %s", PQcmdStatus(res));
-	PQclear(res);
+		die("%d of %zu strands", PQntuples(res), n);
+	commit = expect(w->pg, PGRES_COMMAND_OK);
+	if (strcmp(PQcmdStatus(commit), "COMMIT") != 0)
+		die("COMMIT was answered with %s", PQcmdStatus(commit));
+	PQclear(commit);
+	PQclear(expect(w->pg, PGRES_PIPELINE_SYNC));
+	return res;
+}
+
+static void begin_arrays(struct floor_worker *w)
+{
+	struct buf *all[] = { &w->answered, &w->attempts, &w->replies };
+
+	for (int i = 0; i < 3; i++) {
+		buf_clear(all[i]);
+		array_begin(all[i]);
+	}
+}
+
+/* Hands out, asks the process, settles. */
+static void run_process(struct floor_worker *w, const struct session_route *p, const char *ids, size_t n)
+{
+	const struct conf_route *conf = w->f->route->conf;
+	const char *out[] = { ids, w->instance, "{}" };
+	const char *values[] = { NULL, w->instance, NULL, NULL };
+	const char *settings[] = { w->f->conf->db_search_path, w->lock, w->statement, w->idle, conf->tag };
+	PGresult *handed = run_and_commit(w, p->hand_out, 3, out, n);
+
+	begin_arrays(w);
+	if (floor_process_exchange(&w->process, handed, conf->tag, conf->source, &w->answered, &w->attempts, &w->replies))
+		die("the process gave no answer");
+	PQclear(handed);
+	array_end(&w->answered);
+	array_end(&w->attempts);
+	array_end(&w->replies);
+	if (w->answered.failed || w->attempts.failed || w->replies.failed)
+		die("out of memory");
+	values[0] = w->answered.data;
+	values[2] = w->attempts.data;
+	values[3] = w->replies.data;
+	send_prepared(w->pg, p->begin, 0, NULL);
+	send_prepared(w->pg, p->settings, 5, settings);
+	send_prepared(w->pg, p->settle, 4, values);
+	send_prepared(w->pg, "commit", 0, NULL);
+	sync_pipeline(w->pg);
+	PQclear(expect(w->pg, PGRES_COMMAND_OK));
+	PQclear(expect(w->pg, PGRES_TUPLES_OK));
+	PQclear(expect(w->pg, PGRES_TUPLES_OK));
+	PQclear(expect(w->pg, PGRES_COMMAND_OK));
 	PQclear(expect(w->pg, PGRES_PIPELINE_SYNC));
 }
 
@@ -154,7 +201,12 @@ static void run_batch(struct floor_worker *w, char *const *ids, size_t n, struct
 	if (array->failed)
 		die("out of memory");
 	claim(w, p, array->data, n);
-	settle(w, p, array->data, n);
+	if (route_is_process(w->f->route)) {
+		run_process(w, p, array->data, n);
+	} else {
+		const char *values[] = { array->data, w->instance, "0" };
+		PQclear(run_and_commit(w, p->settle, 3, values, n));
+	}
 }
 
 static void set_up(struct floor_worker *w)
@@ -168,6 +220,11 @@ static void set_up(struct floor_worker *w)
 	    conn_prepare(w->session->conn, "commit", "COMMIT", deadline, &e))
 		die("%s", e.text);
 	w->pg = conn_pg(w->session->conn);
+	buf_init(&w->answered);
+	buf_init(&w->attempts);
+	buf_init(&w->replies);
+	if (route_is_process(f->route) && floor_process_start(&w->process, f->route->conf->command))
+		die("cannot start %s", f->route->conf->command[0]);
 	snprintf(w->lock, sizeof(w->lock), "%lld", (long long)f->conf->db_lock_timeout_ms);
 	snprintf(w->statement, sizeof(w->statement), "%lld", (long long)f->conf->handler_timeout_ms);
 	snprintf(w->idle, sizeof(w->idle), "%lld", (long long)f->target.idle_in_transaction_ms);
@@ -201,6 +258,11 @@ static void work(void *arg)
 	}
 	w->finished = clock_now();
 	session_close(w->session);
+	if (route_is_process(f->route))
+		floor_process_stop(&w->process);
+	buf_release(&w->answered);
+	buf_release(&w->attempts);
+	buf_release(&w->replies);
 	buf_release(&array);
 }
 
