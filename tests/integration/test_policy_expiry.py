@@ -11,13 +11,6 @@ import policy_support as p
 import service
 
 
-def back_date(db, seconds):
-    """Strands written from now on are that old: a trigger behind strandd's own says so."""
-    db.execute("CREATE FUNCTION back_date() RETURNS trigger LANGUAGE plpgsql AS"
-               " $$ BEGIN NEW.tagged_at := now() - make_interval(secs => %s); RETURN NEW; END $$;"
-               " CREATE TRIGGER zzzz_back_date BEFORE INSERT ON ad_strands FOR EACH ROW EXECUTE FUNCTION back_date()", (seconds,))
-
-
 @pytest.mark.parametrize("tags, age, state", [
     (["timeout:5"], 6, "expired"),
     (["timeout:500"], 300, "done"),
@@ -49,7 +42,7 @@ def back_date(db, seconds):
     ([5, None, True, "timeout:5"], 6, "expired"),
 ])
 def test_a_timeout_tag(db, daemon, wait_until, tags, age, state):
-    back_date(db, age)
+    p.back_date(db, age)
     p.serve(db, daemon)
     p.publish(db, "AD_1", tags=tags)
     receipt = service.final(db, "dm", "AD_1", p.PLAN)
@@ -71,7 +64,7 @@ def test_odd_timeouts_are_counted_and_told_once(db, daemon, wait_until):
 
 
 def test_a_routes_default(db, daemon, wait_until):
-    back_date(db, 10)
+    p.back_date(db, 10)
     d = p.serve(db, daemon, timeout="5s")
     p.publish(db, "AD_1")
     p.publish(db, "AD_2", tags=["timeout:3600"])
@@ -116,7 +109,7 @@ def test_a_strand_that_waits_for_a_retry_expires(db, daemon, wait_until):
 
 
 def test_expired_in_serial_routes_and_behind_errors(db, daemon, wait_until):
-    back_date(db, 10)
+    p.back_date(db, 10)
     p.serve(db, daemon, attempts=1, serial=True)
     p.publish(db, "AD_1", tags=["timeout:5"])
     p.publish(db, "AD_2", "raise")
@@ -127,7 +120,7 @@ def test_expired_in_serial_routes_and_behind_errors(db, daemon, wait_until):
 
 def test_no_plan_calls_the_handler_for_an_expired_strand(db, daemon, wait_until):
     """However many there are of them, also beside others in the batch."""
-    back_date(db, 10)
+    p.back_date(db, 10)
     p.serve(db, daemon)
     db.execute("INSERT INTO ad_strands (id, tags, kind) SELECT 'AD_' || i, CASE WHEN i %% 3 = 0 THEN %s ELSE %s END::jsonb, 'good'"
                " FROM generate_series(1, 300) i", (f'["{p.PLAN}"]', f'["{p.PLAN}", "timeout:9"]'))

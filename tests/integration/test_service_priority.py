@@ -182,8 +182,8 @@ def test_normal_strands_keep_their_share(db, daemon, wait_until, workers):
         # all of them are one worker's: exactly three between two of ours
         assert abs(high - 3 * (normal - 1)) <= 3, (normal, high)
     else:
-        # the third one's are high on top
-        assert 3 * (normal - 2) <= high <= 9 * normal, (normal, high)
+        # the third one's are high on top, as many as it gets done
+        assert high >= 3 * (normal - 2), (normal, high)
 
 
 # --- caps and turns

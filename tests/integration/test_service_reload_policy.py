@@ -68,7 +68,7 @@ def test_timeout_and_suspend_after(db, daemon, wait_until):
     p.publish(db, "AD_1")
     p.in_state(db, "AD_1", "done", wait_until)
     change(d, timeout="1h", attempts=1)
-    db.execute("ALTER TABLE ad_strands ALTER COLUMN tagged_at SET DEFAULT now() - interval '2 hours'")
+    p.back_date(db, 7200)
     p.publish(db, "AD_2")
     p.in_state(db, "AD_2", "expired", wait_until)
     change(d, timeout="3h", attempts=1)
