@@ -94,7 +94,7 @@ def test_no_deadlock_with_a_producer_that_locks_many(db, daemon, wait_until):
     try:
         for n in range(200):
             p.publish(db, f"AD_{n}", "raise")
-        wait_until(lambda: db.value("SELECT count(*) FROM dm_receipts WHERE marked") == 200, 60,
+        wait_until(lambda: db.value("SELECT count(*) FROM dm_receipts WHERE marked") == 200, 170,
                    what=lambda: db.value("SELECT count(*) FROM dm_receipts WHERE marked"))
     finally:
         stop.set()
