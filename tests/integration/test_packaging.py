@@ -20,6 +20,11 @@ def unit():
     return found["Service"]
 
 
+def test_handlers_finish_while_it_drains(unit):
+    """Else systemd's SIGTERM would reach their processes too."""
+    assert unit["KillMode"] == "mixed"
+
+
 def test_the_home_of_the_user_outlives_the_service(unit):
     """~/.pgpass lies there, and systemd removes the runtime directory at each stop."""
     kind, user, _, _, home = shlex.split((PACKAGING / "strandd.sysusers").read_text(), comments=True)
