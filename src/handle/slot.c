@@ -63,9 +63,10 @@ void slot_order(struct child *c, enum order order, const char *reason)
 	pthread_mutex_unlock(&c->s->lock);
 }
 
-/* The group's number is ours while its leader is not reaped. */
+/* The group's number is ours while its leader is not reaped; then it may be another's. */
 static void signal_group(struct child *c, int signal)
 {
+	assert(c->process.pid > 1 && !c->gone);
 	kill(-c->process.pid, signal);
 }
 
@@ -141,11 +142,8 @@ static void see_off(struct child *c, const struct view *v, int64_t now)
 	if (c->dead && !alone && c->phase < PHASE_TERM)
 		enter(c, PHASE_TERM, c->policy.grace_ms, v, now);
 	escalate(c, v, now);
-	if (!c->gone && (alone || (c->dead && c->phase == PHASE_KILL) ||
-			 (v->to_leave && c->kills >= KILLS_MAX)))
+	if (alone || (c->dead && c->phase == PHASE_KILL) || (v->to_leave && c->kills >= KILLS_MAX))
 		slot_bury(c, now);
-	if (c->gone && !v->held)
-		slot_conclude(c, v->to_leave, now);
 }
 
 static void see_whether_ready(struct child *c, int64_t now)
@@ -199,10 +197,13 @@ int64_t slot_step(struct child *c, int64_t now)
 	v = look(c);
 	if (c->state == CHILD_WAITING)
 		see_whether_to_start(c, &v, now);
-	else
+	else if (!c->gone)
 		obey(c, &v, now);
-	if (c->state == CHILD_LEAVING)
+	if (c->state == CHILD_LEAVING && !c->gone)
 		see_off(c, &v, now);
+	/* Its worker may hold it for a while yet. */
+	if (c->state == CHILD_LEAVING && c->gone && !v.held)
+		slot_conclude(c, v.to_leave, now);
 	c->over = v.to_leave && c->state == CHILD_WAITING;
 	next = next_step(c, &v);
 	if (c->process.err >= 0) {

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/event.h"
+#include "handle/slot.h"
 
 START_TEST(answers_come_in_any_order)
 {
@@ -318,6 +319,69 @@ START_TEST(a_hang_ends_the_whole_group)
 }
 END_TEST
 
+/* The command may be a shell's child: SIGTERM and the grace are for it, too. */
+START_TEST(the_group_has_its_grace)
+{
+	struct exchange *x = make_requests(1);
+	struct child *c;
+	char script[512];
+
+	snprintf(script, sizeof(script), "sh -c 'trap \"sleep 0.3; : >%s; exit\" TERM; echo >&2 here; "
+		 "while :; do sleep 0.1; done' & read line; echo garbage; wait", flag_path());
+	c = add_shell(script);
+	wait_for_log("here");
+	wait_until_up(c);
+	run(c, x);
+	assert_states(x, "L");
+	ck_assert_int_eq(access(flag_path(), F_OK), 0);
+	free_requests(x);
+}
+END_TEST
+
+static void set_held(struct child *c, bool held)
+{
+	pthread_mutex_lock(&c->s->lock);
+	c->held = held;
+	pthread_mutex_unlock(&c->s->lock);
+	event_signal(&c->s->work);
+}
+
+static bool has_gone(struct child *c)
+{
+	bool gone;
+
+	pthread_mutex_lock(&c->s->lock);
+	gone = c->gone;
+	pthread_mutex_unlock(&c->s->lock);
+	return gone;
+}
+
+/* A worker that is slow to notice still holds it, and then orders its end: its number
+ * may be another group's by then (slot.c asserts that it is not used). */
+START_TEST(a_group_that_is_gone_is_not_signalled)
+{
+	int64_t end = clock_after_ms(LONG_MS);
+	struct child *c;
+
+	policy.grace_ms = 10;
+	c = add_shell("read line; exit 3");
+	wait_until_up(c);
+	set_held(c, true);
+	ck_assert_int_eq(write(c->process.in, "x\n", 2), 2);
+	while (!has_gone(c) && clock_now() < end)
+		usleep(1000);
+	ck_assert(has_gone(c));
+	slot_order(c, ORDER_TERM, "");
+	event_signal(&c->s->work);
+	usleep(300000);		/* for what must not happen */
+	ck_assert(has_gone(c));
+	set_held(c, false);
+	wait_for_log("exited with status 3 before it had read a request; the next is started");
+	ck_assert_int_eq(child_wait(c, end, -1, NULL), STRAND_EINVAL);
+	wait_until_up(c);
+}
+END_TEST
+
 /* Told to stop: what is out is waited for, and the rest is not sent. */
 START_TEST(stop_sends_nothing_more)
 {
@@ -525,6 +589,8 @@ int main(void)
 	tcase_add_test(t, garbage_is_quoted);
 	tcase_add_test(t, garbage_between_exchanges);
 	tcase_add_test(t, a_hang_ends_the_whole_group);
+	tcase_add_test(t, the_group_has_its_grace);
+	tcase_add_test(t, a_group_that_is_gone_is_not_signalled);
 	tcase_add_test(t, stop_sends_nothing_more);
 	tcase_add_test(t, stop_takes_back_what_is_not_written);
 	tcase_add_test(t, now_kills);
