@@ -16,6 +16,7 @@ struct delivery {
 	bool in_doubt;		/* a COMMIT that held it had no answer */
 	bool counted;		/* the hint that it stands for was counted as a duplicate already */
 	bool alone;		/* a connection was lost while it was handled: no batch mates, behind a lease */
+	bool guards;		/* its batch failed, and lost its claim before it was run with guards */
 	/* Its worker's own: */
 	unsigned tries;		/* how often it was put off */
 	/* What costs no attempt at first, each kind with a budget of its own: how often */

@@ -20,6 +20,23 @@ static bool want_guards(const struct batch *b)
 	return false;
 }
 
+/* Another batch of a serial route came in between: what failed without guards is not
+ * to do so again. */
+static void remember_guards(struct batch *b)
+{
+	for (size_t i = 0; i < b->n; i++)
+		if (b->states[i] == ITEM_TAKEN)
+			b->items[i]->guards = true;
+}
+
+static bool guards_remembered(const struct batch *b)
+{
+	for (size_t i = 0; i < b->n; i++)
+		if (b->items[i]->guards)
+			return true;
+	return false;
+}
+
 /* First without guards, then with them; between the two the statements are built
  * anew, because the tables or the handler may have changed. */
 static int run_together(struct worker *w, struct batch *b, struct session *s, struct err *e)
@@ -34,7 +51,10 @@ static int run_together(struct worker *w, struct batch *b, struct session *s, st
 	ret = batch_failed(b, STAGE_CLAIM, batch_rollback(s, e), e);
 	if (!ret)
 		ret = batch_failed(b, STAGE_PREPARE, session_renew(s, b->route, clock_after_ms(timeout), e), e);
-	return ret ? ret : batch_run_guarded(b, s, e);
+	ret = ret ? ret : batch_run_guarded(b, s, e);
+	if (!ret)
+		remember_guards(b);
+	return ret;
 }
 
 static int charge_loss(struct batch *b, struct session *s, struct err *e)
@@ -70,16 +90,38 @@ static int run_alone(struct batch *b, struct session *s, struct err *e)
 			return ret;
 	}
 	ret = batch_run_guarded(b, s, e);
-	/* Another has the strand, or the turn of a serial route, now: this lease is not to
-	 * look left behind to it, and cost an attempt. */
-	if (!ret && b->states[0] == ITEM_TAKEN && d->leased) {
-		b->states[0] = ITEM_PUT_OFF;
-		ret = batch_give_back(b, s, 0, e);
-	}
-	/* Given back; or the receipt is another's by now, and a new lease shows how it is. */
-	if (ret ? ret == STRAND_EPROTO : b->states[0] == ITEM_PUT_OFF)
+	/* Given back. */
+	if (!ret && (b->states[0] == ITEM_PUT_OFF || b->states[0] == ITEM_TAKEN))
 		d->leased = 0;
 	return ret;
+}
+
+/* A lease does not outlive its run.  Its strand may wait for long behind others, or in
+ * a service that ends, and other instances would take the lease for that of a dead one
+ * and charge it.  So this comes before all else, also before a server that is away: an
+ * instance that meets the lease while this waits does so within seconds of the
+ * server's start, and leaves it.  What cannot be given back is taken up as it stands
+ * by the next lease. */
+void worker_return_lease(struct worker *w, struct batch *b)
+{
+	const struct context *x = w->context;
+	struct delivery *d = b->items[0];
+	struct session *s = NULL;
+	struct err e;
+	int ret;
+
+	if (w->child || b->n > 1 || !d->leased || d->lost[0] ||
+	    (b->states[0] != ITEM_TAKEN && b->states[0] != ITEM_OURS && b->states[0] != ITEM_PUT_OFF))
+		return;
+	while ((ret = connpool_get(&w->pool, 0, &s, &e)) && stop_level(x->stop) == STOP_NONE)
+		worker_outage(w, &e);
+	if (!ret)
+		ret = session_prepare(s, b->route, clock_after_ms(x->conf->db_connect_timeout_ms), &e);
+	if (!ret)
+		ret = batch_give_back(b, s, 0, &e);
+	if (ret)
+		log_debug("route %s: a lease is left (%s)", b->route->conf->tag, e.text);
+	d->leased = 0;
 }
 
 int batch_attempt(struct worker *w, struct batch *b, struct session **at, struct err *e)
@@ -93,7 +135,7 @@ int batch_attempt(struct worker *w, struct batch *b, struct session **at, struct
 		return process_attempt(w, b, at, e);
 	if (b->items[0]->alone)
 		return run_alone(b, s, e);
-	return b->probe ? batch_run_guarded(b, s, e) : run_together(w, b, s, e);
+	return b->probe || guards_remembered(b) ? batch_run_guarded(b, s, e) : run_together(w, b, s, e);
 }
 
 /* So often a session may end while a strand runs alone, at no cost: an administrator

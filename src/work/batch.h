@@ -60,13 +60,14 @@ int batch_run_guarded(struct batch *b, struct session *s, struct err *e) MUST_CH
 
 /* For a batch of one: a transaction of its own that charges its attempt before the
  * handler runs, and sets the delivery's `leased`.  0 with `leased` 0: nothing is to be
- * run, and the item's state says why. */
+ * run, and the item's state says why.  After a failure `leased` may be in doubt. */
 int batch_lease(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
 /* What the lease charged has failed, `why`, and nothing of it stands. */
 int batch_charge_lease(struct batch *b, struct session *s, const struct err *why, struct err *e) MUST_CHECK;
 
 /* What the lease of item `i` charged was not the strand's doing: it is taken back, and
- * the receipt is a retry that is due.  Within the transaction that has the strand. */
+ * the receipt is a retry that is due.  In any transaction, or none; nothing is done when
+ * the receipt is another's by now. */
 int batch_give_back(struct batch *b, struct session *s, size_t i, struct err *e) MUST_CHECK;
 
 /* Steps that both kinds share. */

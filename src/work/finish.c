@@ -38,6 +38,8 @@ static void end_one(struct worker *w, struct delivery *d, enum item_state state,
 		queue_return(q, d);
 		break;
 	case ITEM_GONE:
+		d->leased = 0;
+		d->lost[0] = '\0';
 		queue_forget(q, d);
 		break;
 	default:

@@ -241,7 +241,8 @@ static int run_all(struct batch *b, struct session *s, bool guards, struct err *
 		ret = charge_suspects(b, s, e);
 	else if (!ret && b->suspects)
 		judge_suspects(b);
-	if (!ret && b->items[0]->leased && b->states[0] == ITEM_PUT_OFF)
+	/* TAKEN: another batch of a serial route came in between. */
+	if (!ret && b->items[0]->leased && (b->states[0] == ITEM_PUT_OFF || b->states[0] == ITEM_TAKEN))
 		ret = batch_give_back(b, s, 0, e);
 	return ret ? ret : batch_commit(b, s, e);
 }

@@ -49,7 +49,9 @@ int batch_lease(struct batch *b, struct session *s, struct err *e)
 	if (!ret && FAILPOINT("lease.committed"))
 		ret = batch_failed(b, STAGE_COMMIT, err_set(e, STRAND_ECONN, "failpoint lease.committed"), e);
 	if (ret) {
-		b->items[0]->leased = 0;
+		/* No handler has run yet, whatever became of the COMMIT. */
+		if (ret != STRAND_ETIMEOUT)
+			b->stage = STAGE_CLAIM;
 		b->states[0] = ITEM_TAKEN;
 		return ret;
 	}

@@ -65,7 +65,8 @@ void receipt_build_lease(struct buf *b, const struct route *r)
 		 "   error = CASE WHEN %s%d THEN coalesce(p.error, 'the service ended while the handler ran') ELSE p.error END,"
 		 "   sqlstate = CASE WHEN %s%d THEN coalesce(p.sqlstate, '57P01') ELSE p.sqlstate END"
 		 "  WHERE (p.state = 'retry' AND p.due_at <= pg_catalog.clock_timestamp())"
-		 "   OR (p.state = 'running' AND (p.instance = $2::bigint OR p.due_at <= pg_catalog.clock_timestamp()))"
+		 "   OR (p.state = 'running' AND (p.instance = $2::bigint OR (p.due_at <= pg_catalog.clock_timestamp()"
+		 "    AND pg_catalog.pg_postmaster_start_time() <= pg_catalog.clock_timestamp() - " LEASE_RESTART_GRACE ")))"
 		 " RETURNING p.state, p.attempt",
 		 last, attempts, attempts, last, attempts, last, attempts, last, attempts, last, attempts);
 }
@@ -77,8 +78,9 @@ void receipt_build_give_back(struct buf *b, const struct route *r)
 	buf_addf(b,
 		 "UPDATE %s p SET state = 'retry', attempt = p.attempt - 1, due_at = pg_catalog.clock_timestamp()"
 		 " WHERE p.route = %d AND p.strand_id = " RECEIPT_KEY("$1")
-		 "  AND coalesce(p.state = 'running', false) AND p.instance = $2::bigint AND p.attempt = $3::integer",
-		 r->receipts, r->number);
+		 "  AND coalesce(p.state = 'running', false) AND p.instance = $2::bigint AND p.attempt = $3::integer"
+		 "  AND EXISTS (SELECT FROM %s q WHERE q.route = %d AND q.strand_id = " RECEIPT_KEY("$1") " FOR UPDATE SKIP LOCKED)",
+		 r->receipts, r->number, r->receipts, r->number);
 }
 
 void receipt_build_rest(struct buf *b, const struct route *r)

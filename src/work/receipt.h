@@ -21,6 +21,9 @@
 /* A lease of this age may be taken over: whoever still runs its handler holds the
  * strand's lock. */
 #define LEASE_GRACE "interval '5 s'"
+/* But not so soon after the server's start, which broke all sessions: whoever made it
+ * may live, and gives it back when it has connected again. */
+#define LEASE_RESTART_GRACE "interval '10 s'"
 
 /* $1 id, $2 instance, $3 error, $4 sqlstate, $5 the leased attempt or 0, $6 whether it is
  * the last.  An attempt
@@ -34,7 +37,9 @@ void receipt_build_fail(struct buf *b, const struct route *r);
  * attempt); no row when there is nothing to run. */
 void receipt_build_lease(struct buf *b, const struct route *r);
 
-/* $1 id, $2 instance, $3 the leased attempt.  Takes the lease's charge back. */
+/* $1 id, $2 instance, $3 the leased attempt.  Takes the lease's charge back, unless it
+ * is another's by now, or one is just changing it: it waits for nobody, and needs no
+ * lock on the strand. */
 void receipt_build_give_back(struct buf *b, const struct route *r);
 
 /* $1 id.  A retry, or a lease that was left behind, whose strand is gone or bears the

@@ -22,6 +22,13 @@ void batch_clean_up(struct worker *w, struct batch *b, struct session *s, int re
 /* Does the error say that statements of the session are gone, or are there already? */
 bool batch_spoilt_session(const struct err *e);
 
+/* Gives back what the batch's lease charged, if its run left it open and it is not to
+ * be charged.  After batch_clean_up. */
+void worker_return_lease(struct worker *w, struct batch *b);
+
+/* No session was to be had: tells the log, and pauses. */
+void worker_outage(struct worker *w, const struct err *e);
+
 /* Each item goes where its state says: done with, or to be tried again.  `ran`: the
  * transaction stands.  The items are the queue's again. */
 void batch_end(struct worker *w, struct batch *b, bool ran);

@@ -79,7 +79,7 @@ static void end_last(void *arg)
 		queue_nudge(w->queue);
 }
 
-static void outage(struct worker *w, const struct err *e)
+void worker_outage(struct worker *w, const struct err *e)
 {
 	int64_t ms;
 
@@ -151,6 +151,7 @@ static void run_batch(struct worker *w, struct batch *b, struct session *s)
 		connpool_discard(&w->pool, 0);
 	worker_judge_route(w, b, ret, &e);
 	end_last(w);
+	worker_return_lease(w, b);
 	if (!ret && !b->probe && b->due_ms == INT64_MAX) {
 		w->last = *b;
 		return;
@@ -181,7 +182,7 @@ static void work_on(struct worker *w, unsigned route, struct delivery **items, s
 	batch_release(&b);
 	if (probe)
 		suspension_probed(x->suspensions, route, false);
-	outage(w, &e);
+	worker_outage(w, &e);
 }
 
 /* A strand whose handling cost a connection may cost the next one too, so it goes
