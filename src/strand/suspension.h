@@ -50,8 +50,7 @@ bool suspension_recorded(const struct suspensions *s, unsigned route);
  * suspension_probed or suspension_end; -1: none. */
 int suspension_due(struct suspensions *s, const struct queue *q, int64_t now);
 /* `tried`: a strand was handled, and failed; else there was none: the next probe is
- * as soon as this one was.  Of several
- * calls in one probe the first counts. */
+ * as soon as this one was.  Nothing if the suspension has ended meanwhile. */
 void suspension_probed(struct suspensions *s, unsigned route, bool tried);
 /* When a probe of this queue's routes is due; INT64_MAX: none. */
 int64_t suspension_next(const struct suspensions *s, const struct queue *q);

@@ -56,10 +56,8 @@ void worker_suspend(struct worker *w, const struct route *r, const struct err *w
 
 static void resume(struct worker *w, const struct route *r)
 {
-	if (suspension_recorded(w->context->suspensions, r->index) && !record(w, r, resumed, 0, NULL)) {
-		suspension_probed(w->context->suspensions, r->index, false);
+	if (suspension_recorded(w->context->suspensions, r->index) && !record(w, r, resumed, 0, NULL))
 		return;
-	}
 	if (suspension_end(w->context->suspensions, r->index))
 		log_event(LOG_LEVEL_INFO, &(const struct log_fields){ .route = r->conf->tag, .source = r->conf->source,
 			  .fold = LOG_FOLD_NEVER }, "route resumed: its handler works again");
@@ -86,7 +84,7 @@ static void judge_probe(struct worker *w, const struct batch *b, int ret, const 
 	if (!ret && in_state(b, ITEM_SETTLED))
 		resume(w, b->route);
 	else
-		suspension_probed(all, b->route->index, tried);
+		w->probe_tried |= tried;
 	/* Else operators and other instances would not learn of it. */
 	if (tried && why->code && suspension_on(all, b->route->index) && !suspension_recorded(all, b->route->index) &&
 	    record(w, b->route, suspended, 2, values))

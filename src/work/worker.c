@@ -180,13 +180,12 @@ static void work_on(struct worker *w, unsigned route, struct delivery **items, s
 	for (size_t i = 0; i < n; i++)
 		worker_put_off(w, items[i], AGAIN_CAP_MS);
 	batch_release(&b);
-	if (probe)
-		suspension_probed(x->suspensions, route, false);
 	worker_outage(w, &e);
 }
 
 /* A strand whose handling cost a connection may cost the next one too, so it goes
- * without others; and as many of them as there is time for, as with a batch. */
+ * without others; and as many of them as there is time for, as with a batch, while
+ * nothing urgent waits. */
 static void work(struct worker *w, unsigned route, struct delivery **items, size_t n, bool probe)
 {
 	struct queue *q = w->queue;
@@ -236,7 +235,9 @@ static void probe(struct worker *w)
 		return;
 	}
 	w->in_hand = !w->in_hand;
+	w->probe_tried = false;
 	work(w, (unsigned)route, w->items[w->in_hand], n, true);
+	suspension_probed(x->suspensions, (unsigned)route, w->probe_tried);
 	queue_leave(w->queue, (unsigned)route);
 }
 

@@ -26,6 +26,7 @@ struct worker {
 	struct delivery **items[2];	/* room for a batch each: the one in hand, the last one */
 	unsigned in_hand;		/* which of the two */
 	struct batch last;		/* committed, still to be ended; n 0: none */
+	bool probe_tried;		/* the probe under way: a strand was handled, and failed */
 	struct outage outage;
 	struct outage *trouble;		/* per route: batches put off in a row */
 	int64_t *pace;			/* per route: what a strand takes, nanoseconds */
