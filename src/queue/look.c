@@ -36,6 +36,14 @@ size_t queue_depth(const struct queue *q, unsigned route)
 	return lane_queued(&r->lanes[LANE_HIGH]) + lane_queued(&r->lanes[LANE_NORMAL]);
 }
 
+bool queue_high_waits(const struct queue *q)
+{
+	for (unsigned i = 0; i < q->n_routes; i++)
+		if (lane_queued(&q->routes[i].lanes[LANE_HIGH]) && !gate_closed(&q->routes[i].gate))
+			return true;
+	return false;
+}
+
 unsigned queue_idle(const struct queue *q)
 {
 	return park_idle(&q->park);

@@ -120,6 +120,9 @@ bool queue_has_room(const struct queue *q, unsigned route, unsigned flags);
 bool queue_epoch_begin(struct queue *q, unsigned route);
 bool queue_epoch_over(const struct queue *q, unsigned route);
 
+/* Does a high delivery wait that may be taken?  A moment old. */
+bool queue_high_waits(const struct queue *q);
+
 size_t queue_depth(const struct queue *q, unsigned route);	/* queued on one route */
 unsigned queue_idle(const struct queue *q);			/* workers asleep for want of work; for tests */
 

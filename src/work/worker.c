@@ -205,7 +205,10 @@ static void work(struct worker *w, unsigned route, struct delivery **items, size
 	for (size_t i = fit; i < together; i++)
 		queue_return(q, items[i]);
 	for (size_t i = together; i < n; i++) {
+		bool first = !fit && i == together;
+
 		if (stop_level(w->context->stop) == STOP_NONE && clock_now() < enough &&
+		    (first || items[i]->high || !queue_high_waits(q)) &&
 		    !suspension_on(w->context->suspensions, route) == !probe)
 			work_on(w, route, &items[i], 1, probe);
 		else {
