@@ -165,31 +165,18 @@ static bool ended_by_strand(const struct batch *b, int ret)
 	return b->stage == STAGE_HANDLE || (b->stage == STAGE_COMMIT && ret != STRAND_ETIMEOUT);
 }
 
-bool batch_spoilt_session(const struct err *e)
+/* An earlier handler may have spoilt a session that served the route well before, by
+ * DEALLOCATE or a statement_timeout of its own, say. */
+static bool session_to_blame(const struct batch *b, const struct session *s, const struct err *e)
 {
-	return e->code == STRAND_ESQL && (!strcmp(e->sqlstate, "26000") || !strcmp(e->sqlstate, "42P05"));
+	if (s->spoilt || session_lost_statements(e))
+		return true;
+	return s->routes[b->route->index].served && b->stage != STAGE_COMMIT &&
+	       (b->fault == FAULT_CONFIGURATION || b->fault == FAULT_RESOURCES);
 }
 
-/* The transaction fails at COMMIT, where nobody knows whose doing it is: by a cursor
- * WITH HOLD, say, whose query runs then.  Each goes alone, and then it is known.  A
- * first failure may be a race. */
-static void look_at_commit(struct batch *b, const struct err *e)
-{
-	for (size_t i = 0; i < b->n; i++) {
-		struct delivery *d = b->items[i];
-
-		if (d->leased)
-			snprintf(d->lost, sizeof(d->lost), "%s", e->sqlstate);
-		d->alone = d->alone || d->tries;
-	}
-}
-
-/* An earlier handler may have spoilt the session, by DEALLOCATE or a statement_timeout
- * of its own, say, so at the first such fault in a row it is not kept. */
 void batch_clean_up(struct worker *w, struct batch *b, struct session *s, int ret, struct err *e)
 {
-	bool session_spoilt = b->fault == FAULT_CONFIGURATION || b->fault == FAULT_RESOURCES;
-	struct outage *trouble = &w->trouble[b->route->index];
 	int64_t deadline = clock_after_ms(w->context->conf->db_connect_timeout_ms);
 	struct err ignored;
 
@@ -197,9 +184,10 @@ void batch_clean_up(struct worker *w, struct batch *b, struct session *s, int re
 		conn_kill(s->conn, true);
 	if (ended_by_strand(b, ret))
 		go_alone(b, ret, e);
-	if (b->fault == FAULT_HANDLER && b->stage == STAGE_COMMIT)
-		look_at_commit(b, e);
-	if ((session_spoilt && !trouble->failures) || batch_spoilt_session(e) || !conn_usable(s->conn) || batch_rollback(s, &ignored) ||
+	if (b->stage == STAGE_COMMIT && ret == STRAND_ESQL && !w->child)
+		batch_blame_commit(b, s, e);
+	b->session_to_blame = session_to_blame(b, s, e);
+	if (b->session_to_blame || !conn_usable(s->conn) || batch_rollback(s, &ignored) ||
 	    session_scrub(s, deadline, &ignored))
 		connpool_discard(&w->pool, 0);
 	if (ret != STRAND_ESTOPPED)

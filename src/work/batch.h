@@ -44,6 +44,7 @@ struct batch {
 	bool committed;			/* the last transaction stands */
 	enum fault fault;		/* why it failed, and where */
 	enum stage stage;
+	bool session_to_blame;	/* perhaps: it had served before, and is not kept */
 	struct err why;			/* a strand was put off for this, and the batch went on */
 	enum fault why_fault;
 };
@@ -84,6 +85,14 @@ int batch_run_one(struct batch *b, struct session *s, size_t i, int n_values, co
 int batch_undo_one(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
 /* So often a strand may lose a race, lack a resource or the like at no cost. */
 #define FREE_RACES 8
+/* So often it may be suspected alone before the route is taken to be broken. */
+#define FREE_SUSPICIONS 8
+/* An error of class 42 may be the route's or the strand's own.  True: the strand's, as
+ * others have gone through since it was suspected first. */
+bool batch_suspect(const struct batch *b, struct delivery *d);
+/* After a COMMIT that the server refused, for which no statement and no guard can be
+ * blamed: notes with the strands what it costs them. */
+void batch_blame_commit(struct batch *b, struct session *s, const struct err *e);
 /* Its receipt, as the open transaction has it, is `failed`: that is told, and counts
  * towards the route's suspension. */
 void batch_note_final(struct batch *b, size_t i, int attempt, const struct err *why);

@@ -14,9 +14,6 @@
 #define STATEMENTS 2
 #define GUARDED_STATEMENTS 7
 
-/* So often it may be suspected alone before the route is taken to be broken. */
-#define FREE_SUSPICIONS 8
-
 /* The handler before may have changed the settings.  Deferred constraints are
  * checked here, where their strand is known, and not only by the COMMIT of all.
  * The check is rolled back: it would leave the constraints immediate for the
@@ -123,18 +120,23 @@ static void put_off(struct batch *b, size_t i, enum fault fault, const struct er
 	b->why_fault = fault;
 }
 
-/* A missing function, column or right may be the route's or the strand's own: that
- * shows when all are through, or when others have gone through since it failed. */
-static int suspect(struct batch *b, struct session *s, size_t i, const struct err *why, struct err *e)
+bool batch_suspect(const struct batch *b, struct delivery *d)
 {
-	struct delivery *d = b->items[i];
 	unsigned successes = suspension_successes(b->context->suspensions, b->route->index);
 
 	if (d->suspicions && d->successes != successes && !b->probe)
-		return batch_charge(b, s, i, why, false, e);
+		return true;
 	d->successes = successes;
 	/* A probe is to find out about the route. */
 	d->suspicions += !b->probe;
+	return false;
+}
+
+/* A missing function, column or right: whose it is shows when all are through. */
+static int suspect(struct batch *b, struct session *s, size_t i, const struct err *why, struct err *e)
+{
+	if (batch_suspect(b, b->items[i]))
+		return batch_charge(b, s, i, why, false, e);
 	if (!b->suspects)
 		b->suspects = calloc(b->n, sizeof(*b->suspects));
 	if (!b->suspects)
@@ -160,14 +162,31 @@ static int blame(struct batch *b, struct session *s, size_t i, const struct err 
 	return batch_charge(b, s, i, why, false, e);
 }
 
+/* One of the handlers before has deallocated our statements. */
+static int prepare_anew(struct batch *b, struct session *s, struct err *e)
+{
+	int ret = batch_undo_one(b, s, e);
+
+	if (!ret)
+		ret = session_renew(s, b->route, batch_deadline(b), e);
+	return batch_failed(b, STAGE_PREPARE, ret, e);
+}
+
 /* 0 also when the strand is put off. */
 static int guard_one(struct batch *b, struct session *s, size_t i, struct err *e)
 {
 	struct err why;
 	int ret = run_one(b, s, i, true, &why);
 
+	if (ret == STRAND_ESQL && session_lost_statements(&why)) {
+		ret = prepare_anew(b, s, e);
+		if (ret)
+			return ret;
+		ret = run_one(b, s, i, true, &why);
+	}
 	if (!ret) {
-		if (b->states[i] == ITEM_SETTLED)
+		/* Alone, it is one when its COMMIT is through. */
+		if (b->states[i] == ITEM_SETTLED && !b->items[i]->leased)
 			suspension_success(b->context->suspensions, b->route->index);
 		return 0;
 	}
@@ -216,6 +235,9 @@ static void judge_suspects(struct batch *b)
 	}
 	if (n > 1)
 		b->broken = true;
+	/* The route's it was, then, and none of theirs. */
+	for (size_t i = 0; b->broken && i < b->n; i++)
+		b->items[i]->suspicions = 0;
 }
 
 static int run_all(struct batch *b, struct session *s, bool guards, struct err *e)

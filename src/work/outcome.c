@@ -32,6 +32,9 @@ enum fault outcome_classify(enum stage stage, const struct err *e, const char *r
 	/* Another instance settled the strand first: its receipt stands. */
 	if (!strcmp(e->sqlstate, "23505") && !strcmp(e->relation, receipts_bare))
 		return FAULT_TRANSACTION;
+	/* NOTIFYs that find no room in the server's queue fail there, whoever sent them. */
+	if (stage == STAGE_COMMIT && !strcmp(e->sqlstate, "54000"))
+		return FAULT_RESOURCES;
 	if (stage == STAGE_HANDLE || stage == STAGE_COMMIT)
 		return FAULT_HANDLER;
 	return stage == STAGE_PREPARE ? FAULT_CONFIGURATION : FAULT_RESOURCES;

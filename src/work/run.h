@@ -19,9 +19,6 @@ int batch_attempt(struct worker *w, struct batch *b, struct session **s, struct 
  * the strands remember what may be their own doing; the log is told. */
 void batch_clean_up(struct worker *w, struct batch *b, struct session *s, int ret, struct err *e);
 
-/* Does the error say that statements of the session are gone, or are there already? */
-bool batch_spoilt_session(const struct err *e);
-
 /* Gives back what the batch's lease charged, if its run left it open and it is not to
  * be charged.  After batch_clean_up. */
 void worker_return_lease(struct worker *w, struct batch *b);

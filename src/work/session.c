@@ -68,9 +68,13 @@ int session_prepare(struct session *s, const struct route *r, int64_t deadline, 
 	if (!ret)
 		ret = prepare_one(s, p->settle, "settle", r->index, p->sql.settle, deadline, e);
 	p->ready = !ret;
-	if (ret == STRAND_ESQL && deallocate(s, deadline, &ignored))
-		ret = STRAND_ECONN;
+	s->spoilt |= ret == STRAND_ESQL && deallocate(s, deadline, &ignored);
 	return ret;
+}
+
+bool session_lost_statements(const struct err *e)
+{
+	return e->code == STRAND_ESQL && (!strcmp(e->sqlstate, "26000") || !strcmp(e->sqlstate, "42P05"));
 }
 
 int session_restore(struct session *s, int64_t deadline, struct err *e)

@@ -10,12 +10,14 @@
 
 struct session_route {
 	bool ready;
+	bool served;		/* a batch of the route was committed with them */
 	struct statements sql;
 	char begin[24], settings[24], claim[24], hand_out[24], settle[24];	/* prepared names */
 };
 
 struct session {
 	struct conn *conn;
+	bool spoilt;		/* names are left that are in the way of others; not to be kept */
 	size_t n_routes;
 	struct session_route routes[];
 };
@@ -33,6 +35,10 @@ int session_prepare(struct session *s, const struct route *r, int64_t deadline,
 /* Before ids are sent: a handler may have changed the session's encoding, and
  * they would be taken for others. */
 int session_restore(struct session *s, int64_t deadline, struct err *e) MUST_CHECK;
+
+/* Does the error say that prepared statements are gone, or are there already?  A
+ * handler may deallocate, or prepare. */
+bool session_lost_statements(const struct err *e);
 
 /* Forgets them: the receiving table may have changed.  Not in a transaction
  * that failed. */

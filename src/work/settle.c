@@ -8,15 +8,10 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/failpoint.h"
-#include "base/log.h"
 #include "pg/array.h"
 
 /* statement_timeout strikes first; this is for a server that does not answer. */
 #define SETTLE_SLACK_MS 2000
-
-/* A COMMIT may wait for a synchronous standby.  It is never cancelled: after this
- * the connection is given up and the strands are in doubt. */
-#define COMMIT_TIMEOUT_MS 60000
 
 int64_t batch_deadline(const struct batch *b)
 {
@@ -45,52 +40,6 @@ int batch_failed(struct batch *b, enum stage stage, int ret, const struct err *e
 	b->stage = stage;
 	b->fault = ret == STRAND_EPROTO ? FAULT_TRANSACTION : outcome_classify(stage, e, receipts);
 	return ret;
-}
-
-int batch_send_commit(struct session *s, struct err *e)
-{
-	/* A transaction that failed answers a COMMIT with ROLLBACK and a good
-	 * status; the test build makes the server do so. */
-	return conn_send(s->conn, FAILPOINT("commit.rollback") ? "ROLLBACK" : "COMMIT", 0, NULL, e);
-}
-
-int batch_fetch_commit(struct batch *b, struct session *s, struct err *e)
-{
-	int64_t deadline = clock_after_ms(COMMIT_TIMEOUT_MS);
-	PGresult *res = NULL;
-	int ret = conn_fetch(s->conn, deadline, &res, e);
-
-	if (!ret && strcmp(PQcmdStatus(res), "COMMIT"))
-		ret = err_set(e, STRAND_EPROTO, "COMMIT was answered with %s", PQcmdStatus(res));
-	b->committed = !ret;
-	if (!ret && conn_sync_wait_cancelled(s->conn))
-		log_event(LOG_LEVEL_WARNING, &(const struct log_fields){ .route = b->route->conf->tag,
-			  .source = b->route->conf->source }, "a commit did not wait for the synchronous standby");
-	PQclear(res);
-	return ret;
-}
-
-int batch_commit(struct batch *b, struct session *s, struct err *e)
-{
-	int64_t deadline = batch_deadline(b);
-	int ret = conn_pipeline_enter(s->conn, e), left;
-
-	activity_set_on("committing", b->route->conf->tag, 0, (unsigned)b->n);
-	if (!ret)
-		ret = batch_send_commit(s, e);
-	if (!ret)
-		ret = conn_sync(s->conn, e);
-	if (!ret)
-		ret = batch_fetch_commit(b, s, e);
-	if (conn_usable(s->conn)) {
-		left = conn_fetch_sync(s->conn, deadline, ret ? NULL : e);
-		ret = ret ? ret : left;
-	}
-	if (conn_usable(s->conn)) {
-		left = conn_pipeline_leave(s->conn, ret ? NULL : e);
-		ret = ret ? ret : left;
-	}
-	return batch_failed(b, STAGE_COMMIT, ret, e);
 }
 
 int batch_rollback(struct session *s, struct err *e)

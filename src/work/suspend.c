@@ -96,8 +96,9 @@ void worker_judge_route(struct worker *w, const struct batch *b, int ret, const 
 	if (b->probe) {
 		judge_probe(w, b, ret, e);
 	} else if (ret) {
-		/* The first such fault may be the session's, which is renewed. */
-		if (b->fault == FAULT_CONFIGURATION && w->trouble[b->route->index].failures > 1)
+		bool routes_own = b->stage == STAGE_COMMIT ? b->broken : !b->session_to_blame &&
+				  w->trouble[b->route->index].failures > 1;
+		if (b->fault == FAULT_CONFIGURATION && routes_own)
 			worker_suspend(w, b->route, e);
 	} else if (b->broken) {
 		worker_suspend(w, b->route, &b->broken_by);

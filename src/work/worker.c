@@ -145,8 +145,10 @@ static void run_batch(struct worker *w, struct batch *b, struct session *s)
 		batch_clean_up(w, b, s, ret, &e);
 	else if (!ret)
 		tell_success(w, b);
+	if (!ret && s)
+		s->routes[b->route->index].served |= b->committed;
 	if (!ret && !w->child && handler_failed(b) &&
-	    (batch_spoilt_session(&b->why) ||
+	    (session_lost_statements(&b->why) ||
 	     session_scrub(s, clock_after_ms(w->context->conf->db_connect_timeout_ms), &e)))
 		connpool_discard(&w->pool, 0);
 	worker_judge_route(w, b, ret, &e);

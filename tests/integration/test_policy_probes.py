@@ -1,6 +1,9 @@
 """Probes of suspended routes, and sessions that a handler has spoilt."""
 
+import threading
 import time
+
+import pytest
 
 import policy_support as p
 import service
@@ -39,6 +42,22 @@ def test_a_session_without_its_statements_is_not_kept(db, daemon, wait_until):
     wait_until(lambda: list(service.states(db, "dm", p.PLAN).values()).count("done") == 23, 30)
 
 
+def test_handlers_that_deallocate_cost_their_neighbours_nothing(db, daemon, wait_until):
+    """In a guarded batch, whose statements are prepared anew each time."""
+    service.function(db, """BEGIN
+        IF strand->>'kind' = 'deallocate' THEN DEALLOCATE ALL; END IF;
+        IF strand->>'kind' = 'raise' THEN RAISE EXCEPTION 'no luck'; END IF;
+        RETURN NEXT jsonb_build_object('kind', 'reply');
+    END""", name="test.spoils")
+    with db.connect(autocommit=False) as conn:
+        for n in range(60):
+            kind = "raise" if n == 0 else "good" if n % 3 else "deallocate"
+            db.execute("INSERT INTO ad_strands (id, tags, kind) VALUES (%s, %s, %s)", (f"AD_{n:02}", f'["{p.PLAN}"]', kind), conn)
+    d = daemon([p.route("test.spoils", attempts=1)], {"workers": {"threads": 1}})
+    wait_until(lambda: sorted(service.states(db, "dm", p.PLAN).values()) == ["done"] * 59 + ["failed"], 10)
+    assert d.metrics()[f"strandd_put_off_total{p.LABELS}"] == 0
+
+
 def test_what_fails_at_commit_alone_is_charged(db, daemon, wait_until):
     """A cursor WITH HOLD runs its query at COMMIT, behind every guard."""
     service.function(db, """BEGIN
@@ -55,6 +74,63 @@ def test_what_fails_at_commit_alone_is_charged(db, daemon, wait_until):
     wait_until(lambda: list(service.states(db, "dm", p.PLAN).values()).count("done") == 9, 30)
     failed = p.in_state(db, "AD_4", "failed", wait_until, 30)
     assert failed["attempt"] == 2 and failed["sqlstate"] == "22012" and "COMMIT" in failed["error"], failed
+
+
+def holds(db, code):
+    """A handler whose strands of kind "hold" raise `code` at COMMIT."""
+    db.execute(f"CREATE FUNCTION test.boom() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'boom' USING ERRCODE = '{code}'; END $$;"
+               " GRANT EXECUTE ON FUNCTION test.boom() TO strandd_service")
+    service.function(db, """BEGIN
+        IF strand->>'kind' = 'hold' THEN
+            EXECUTE 'DECLARE c CURSOR WITH HOLD FOR SELECT test.boom()';
+        END IF;
+        RETURN NEXT jsonb_build_object('kind', 'reply');
+    END""", name="test.holds")
+
+
+@pytest.mark.parametrize("code", ["40001", "40P01", "53200", "55P03", "54000", "57P03", "42883"])
+def test_whatever_fails_at_commit_each_time_ends(db, daemon, wait_until, code):
+    """The free classes are bounded there too, and one strand suspends no route."""
+    holds(db, code)
+    with db.connect(autocommit=False) as conn:
+        for n in range(10):
+            db.execute("INSERT INTO ad_strands (id, tags, kind) VALUES (%s, %s, %s)",
+                       (f"AD_{n}", f'["{p.PLAN}"]', "hold" if n == 4 else "good"), conn)
+    d = daemon([p.route("test.holds", attempts=2, backoff=QUICK)])
+    over = threading.Event()
+
+    def flow():
+        n = 0
+        while not over.wait(0.2):
+            n += 1
+            p.publish(db, f"AD_more_{n}", "good")
+
+    producer = threading.Thread(target=flow)
+    producer.start()
+    try:
+        failed = p.in_state(db, "AD_4", "failed", wait_until, 45)
+    finally:
+        over.set()
+        producer.join()
+    assert failed["attempt"] == 2 and failed["sqlstate"] == code, failed
+    assert "COMMIT" in failed["error"] or code == "57P03"
+    assert "route suspended" not in d.log()
+    wait_until(lambda: "done" == min(s for i, s in service.states(db, "dm", p.PLAN).items() if i != "AD_4"), 30)
+
+
+def test_a_full_notify_queue_charges_nobody(db, daemon, wait_until):
+    """COMMIT fails with 54000 for whoever notifies, for as long as some listener sleeps.
+    The server is told to say that its queue is full."""
+    usage = "CREATE OR REPLACE FUNCTION pg_catalog.pg_notification_queue_usage() RETURNS float8 LANGUAGE %s"
+    db.cluster.admin(usage % "sql" + " VOLATILE STRICT PARALLEL RESTRICTED AS 'SELECT 1.0::float8'", name=db.name)
+    holds(db, "54000")
+    p.publish(db, "AD_1", "hold")
+    d = daemon([p.route("test.holds", attempts=1, backoff=QUICK)])
+    put_off = f"strandd_put_off_total{p.LABELS}"
+    wait_until(lambda: d.metrics().get(put_off, 0) >= 10, 40)
+    assert "failed" not in service.states(db, "dm", p.PLAN).values()
+    db.cluster.admin(usage % "internal" + " VOLATILE STRICT PARALLEL RESTRICTED AS 'pg_notification_queue_usage'", name=db.name)
+    assert p.in_state(db, "AD_1", "failed", wait_until, 40)["sqlstate"] == "54000"
 
 
 def test_a_lease_that_lost_its_turn_costs_nothing(db, daemon, wait_until):

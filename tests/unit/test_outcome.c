@@ -95,6 +95,14 @@ START_TEST(second_receipt_is_a_lost_race)
 }
 END_TEST
 
+/* The NOTIFYs of a transaction find no room. */
+START_TEST(a_full_notify_queue_is_nobodys_own)
+{
+	ck_assert_int_eq(judge(STAGE_COMMIT, STRAND_ESQL, "54000", ""), FAULT_RESOURCES);
+	ck_assert_int_eq(judge(STAGE_HANDLE, STRAND_ESQL, "54000", ""), FAULT_HANDLER);
+}
+END_TEST
+
 /* A prefix must not catch its neighbours. */
 START_TEST(neighbours_of_the_prefixes)
 {
@@ -130,6 +138,7 @@ int main(void)
 	tcase_add_loop_test(t, handlers_own_in_the_handler_and_at_commit, 0, COUNT(handlers_own));
 	tcase_add_loop_test(t, never_the_handlers_before_it_was_called, 0, COUNT(handlers_own));
 	tcase_add_test(t, second_receipt_is_a_lost_race);
+	tcase_add_test(t, a_full_notify_queue_is_nobodys_own);
 	tcase_add_test(t, neighbours_of_the_prefixes);
 	tcase_add_test(t, every_fault_has_a_name);
 	suite_add_tcase(s, t);
