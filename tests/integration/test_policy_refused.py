@@ -65,6 +65,7 @@ def test_many_that_are_refused_come_first(db, daemon, wait_until):
     service.publish_many(db, "ad_strands", "AD_a", 60, [p.PLAN], kind="raise")
     service.publish_many(db, "ad_strands", "AD_z", 60, [p.PLAN], kind="raise")
     wait_until(lambda: db.value("SELECT count(*) FROM dm_receipts WHERE marked") == 60, 30)
+    wait_until(lambda: db.value("SELECT count(*) FROM dm_receipts WHERE state = 'failed'") == 120, 30)
     assert db.value("SELECT count(*) FROM dm_receipts WHERE NOT marked AND strand_id LIKE 'AD\\_a%%'") == 60
 
 
