@@ -114,9 +114,17 @@ static bool ends_session(const PGresult *res)
 	return !severity || strcmp(severity, "ERROR") != 0;
 }
 
+/* Which part of a text could not be read is in the detail only. */
+static const char *detail_of(const PGresult *res, const char *state)
+{
+	const char *detail = PQresultErrorField(res, PG_DIAG_MESSAGE_DETAIL);
+
+	return detail && state && !strncmp(state, "22P", 3) ? detail : NULL;
+}
+
 int result_error(struct conn *c, const PGresult *res, struct err *e)
 {
-	const char *state, *text, *relation;
+	const char *state, *text, *relation, *detail;
 	int code;
 
 	switch (PQresultStatus(res)) {
@@ -138,7 +146,8 @@ int result_error(struct conn *c, const PGresult *res, struct err *e)
 		c->usable = false;
 	text = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
 	state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
-	err_set(e, code, "%s", text ? text : PQresultErrorMessage(res));
+	detail = detail_of(res, state);
+	err_set(e, code, "%s%s%s", text ? text : PQresultErrorMessage(res), detail ? ": " : "", detail ? detail : "");
 	if (e && state)
 		memcpy(e->sqlstate, state, sizeof(e->sqlstate));
 	relation = PQresultErrorField(res, PG_DIAG_TABLE_NAME);

@@ -38,8 +38,8 @@ def test_numbers_survive(db, daemon, wait_until):
 
 
 @pytest.mark.parametrize("replies, text", [
-    ('[{"nonsense": 1}]', "nonsense"), ("[1]", "object"), ('[{"dm_decision": NaN}]', "json"),
-    ('[{"symbol": "a\\u0000b"}]', "Unicode"), ('[{"xact_id": 3}]', "xact_id"), ('[{"tags": 7}]', "tags"),
+    ('[{"nonsense": 1}]', "nonsense"), ("[1]", "object"), ('[{"dm_decision": NaN}]', 'Token "NaN" is invalid'),
+    ('[{"symbol": "a\\u0000b"}]', "\\u0000 cannot be converted to text"), ('[{"xact_id": 3}]', "xact_id"), ('[{"tags": 7}]', "tags"),
     ('[{"created_at": "never"}]', "never"), ('[{"update": "DM_none", "symbol": "x"}]', "DM_none"),
 ])
 def test_replies_that_are_refused(db, daemon, wait_until, replies, text):
