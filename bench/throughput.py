@@ -8,6 +8,7 @@ private server with its packaged settings plus shared_buffers=1GB and
 max_wal_size=8GB, fsync on.
 
     make bench && bench/throughput.py --build BUILD_DIRECTORY
+    bench/throughput.py --command bench/handler --workers 4
     bench/throughput.py --growth --strands 1000000
     bench/throughput.py --latency
 
@@ -31,7 +32,7 @@ import time
 import built
 import cluster as private
 
-ROUTE = {"tag": "dm:evaluate_plan", "source": "AD_strands", "handler": "bench.evaluate_plan"}
+ROUTE = {"tag": "dm:evaluate_plan", "source": "AD_strands"}
 
 # One reply with one routed tag; its id tells the listener of --latency which
 # strand it answers.
@@ -154,8 +155,13 @@ class Bench:
         self.server.admin("CHECKPOINT")
         return db
 
+    def route(self, workers):
+        if not self.options.command:
+            return {**ROUTE, "handler": "bench.evaluate_plan"}
+        return {**ROUTE, "command": self.options.command.split(), "processes": workers}
+
     def daemon(self, db, workers):
-        return private.Daemon(db, routes=[ROUTE], conf={
+        return private.Daemon(db, routes=[self.route(workers)], conf={
             "workers": {"threads": workers, "batch": self.options.batch},
             "scan": {"interval": "5s"}, "log": {"level": "info"}})
 
@@ -399,6 +405,8 @@ def main():
     parser.add_argument("--batch", type=int, default=100, help="strands a transaction (100)")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each program (3)")
     parser.add_argument("--plan-bytes", type=int, default=500, help="size of a trading plan (500)")
+    parser.add_argument("--command", help="a handler that is a process, with its arguments; as many as workers"
+                        " (default: an SQL function)")
     parser.add_argument("--growth", action="store_true", help="first tenth against last tenth, one round")
     parser.add_argument("--latency", action="store_true", help="single inserts at a steady rate")
     parser.add_argument("--rate", type=int, default=500, help="of --latency, strands a second (500)")
