@@ -32,7 +32,7 @@ def test_install_and_uninstall(build, prefix, tmp_path):
     found = files(tmp_path)
     sql = {f"{prefix}/share/strandd/sql/{name}" for name in os.listdir(private.REPO / "sql")}
     assert {f"{prefix}/bin/strandd", f"{prefix}/bin/strandctl", f"{prefix}/etc/strandd/strandd.conf",
-            f"{prefix}/share/doc/strandd/README.md"} | sql <= found
+            f"{prefix}/share/strandd/python/strand_handler.py", f"{prefix}/share/doc/strandd/README.md"} | sql <= found
     assert not any(name.endswith((".a", ".o")) or "test_" in name for name in found)
 
     directory = tmp_path / prefix / "etc" / "strandd"

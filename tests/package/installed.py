@@ -17,6 +17,7 @@ MODES = {
     CONF: "0640 root strandd",
     "/usr/lib" + UNIT.removeprefix("/lib"): "0644 root root",
     "/usr/lib/sysusers.d/strandd.conf": "0644 root root",
+    "/usr/share/strandd/python/strand_handler.py": "0644 root root",
     "/var/lib/strandd": "0700 strandd strandd",
     **SQL,
 }
