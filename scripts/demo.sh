@@ -221,6 +221,9 @@ start_strandd()
 	now strandd starting
 	# copies, because the originals may be where only root can go
 	install -m 0755 "$build/strandd" "$example/trading.conf" "$run"
+	install -D -m 0644 -t "$run/examples/trading" "$example"/*.py
+	install -D -m 0644 -t "$run/examples/trading/data" "$example/data/sp500-2000.csv"
+	install -D -m 0644 -t "$run/examples/python" "$source_root/examples/python/strand_handler.py"
 	in_background env -C "$run" PGUSER=strandd "${drop[@]}" ./strandd --config trading.conf >"$run/strandd.log" 2>&1
 	daemon=$job
 	job=
@@ -326,6 +329,7 @@ show_around()
       SELECT * FROM trading.book LIMIT 10;  -- the Decision Maker's positions
       SELECT * FROM ad_strands LIMIT 10;    -- plans; then dm_strands, tr_strands
   ${root}$path/strandctl -d "host=$pg user=postgres dbname=paper" status
+  ${root}python3 $example/broker.py $run/orders.sqlite
   ${root}curl --unix-socket $run/stats.sock http://localhost/metrics
   less $run/strandd.log
 
@@ -346,7 +350,7 @@ main()
 	say "${bold}strandd: three modules trade on 20 years of the S&P 500${plain}"
 	say
 	mkdir -m 0755 "$scratch" || { kept=true; die "cannot make $scratch"; }
-	need_packages "${build_packages[@]}" "${server_packages[@]}"
+	need_packages "${build_packages[@]}" "${server_packages[@]}" "${handler_packages[@]}"
 	step_done packages "all there"
 	compile
 	start_server

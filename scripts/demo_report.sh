@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # What scripts/demo.sh shows when the market has run.  Sourced by it, never run;
-# uses its owner_sql, heading, build and dsn.
+# uses its owner_sql, heading, build, example, run and dsn.
 # shellcheck disable=SC2154
 
 thousands()
@@ -35,6 +35,7 @@ show_routes()
 		read -r strands rate bad
 		say "  The rush: $(thousands "$strands") strands at $(thousands "$rate") a second; not done: $bad"
 	}
+	say "  Orders at the Trader's broker, each key once: $(python3 "$example/broker.py" "$run/orders.sqlite" | wc -l)"
 }
 
 # chart FIRST LAST: reads one value a column and draws the curve, ten lines high.

@@ -19,6 +19,9 @@ build_packages=(build-essential autoconf automake pkg-config libpq-dev libjson-c
 	libconfig-dev liburcu-dev libmicrohttpd-dev libsmartcols-dev libsystemd-dev check)
 # shellcheck disable=SC2034
 server_packages=(postgresql-15 postgresql-client-15)
+# what the handlers of examples/ run on
+# shellcheck disable=SC2034
+handler_packages=(python3)
 # shellcheck disable=SC2034
 test_packages=(python3 python3-psycopg2 python3-pytest python3-pytest-xdist
 	python3-pytest-timeout clang curl)
