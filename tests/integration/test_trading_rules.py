@@ -1,5 +1,9 @@
 """The trading example's rules one by one, on candles made for the purpose.  The
 expected prices are worked out by hand from the rules in its README."""
+import json
+import os
+import subprocess
+import sys
 from decimal import Decimal
 
 import pytest
@@ -24,18 +28,48 @@ def load(db, candles):
                    " VALUES (date '2020-01-01' + %s, %s, %s, %s, %s)", (day - 1, *prices))
 
 
-def execute(db, candles, side=1, units=7, hold_days=3):
-    """The Trader's reply to an order of 2020-01-01, stop and target 10 away."""
+def order_of(side, units, hold_days):
+    """An order of 2020-01-01, stop and target 10 away."""
+    return {'plan': 'AD_1', 'account': 'paper', 'signal': 'test', 'day': '2020-01-01', 'side': side, 'units': units,
+            'stop_distance': 10, 'target_distance': 10, 'hold_days': hold_days}
+
+
+def execute_in_sql(db, candles, order):
     load(db, candles)
-    order = f'''{{"plan": "AD_1", "account": "paper", "signal": "test", "day": "2020-01-01",
-        "side": {side}, "units": {units}, "stop_distance": 10, "target_distance": 10,
-        "hold_days": {hold_days}}}'''
     return db.execute("""
         SELECT r->'tr_outcome'->>'status', (r->'tr_execution'->>'entry_price')::numeric,
             (r->'tr_outcome'->>'exit_price')::numeric, r->'tr_outcome'->>'reason',
             r->'tr_outcome'->>'exit_day', (r->'tr_outcome'->>'profit')::numeric
         FROM trading.execute_plan(jsonb_populate_record(NULL::dm_strands,
-            jsonb_build_object('id', 'DM_1', 'symbol', 'SPX', 'dm_decision', %s::jsonb))) r""", (order,))
+            jsonb_build_object('id', 'DM_1', 'symbol', 'SPX', 'dm_decision', %s::jsonb))) r""", (json.dumps(order),))
+
+
+def execute_at_the_broker(tmp_path, candles, order):
+    """By the Trader's own code, in a process, as it is a program that runs for ever."""
+    with open(tmp_path / 'candles.csv', 'w', encoding='ascii') as file:
+        file.write('date,open,high,low,close\n')
+        for day, prices in enumerate(candles, start=2):
+            file.write(f'2020-01-{day:02},{",".join(map(str, prices))}\n')
+    request = {'tag': 'trader:execute_plan', 'attempt': 1,
+               'strand': {'id': 'DM_1', 'symbol': 'SPX', 'timeframe': '1d', 'dm_decision': order}}
+    done = subprocess.run([sys.executable, EXAMPLE / 'trader.py', tmp_path / 'candles.csv', tmp_path / 'orders.sqlite'],
+                          env={**os.environ, 'PYTHONPATH': str(EXAMPLE.parent / 'python')}, text=True,
+                          input=json.dumps(request) + '\n', capture_output=True, check=True)
+    reply, = json.loads(done.stdout.splitlines()[1], parse_float=Decimal)['replies']
+    outcome = reply['tr_outcome']
+    return [(outcome['status'], reply['tr_execution']['entry_price'], outcome.get('exit_price'), outcome.get('reason'),
+             outcome.get('exit_day'), outcome.get('profit'))]
+
+
+@pytest.fixture(params=['sql', 'broker'])
+def execute(request, tmp_path):
+    """The Trader's report on an order, by each of the two that execute."""
+    def run(candles, side=1, units=7, hold_days=3):
+        order = order_of(side, units, hold_days)
+        if request.param == 'sql':
+            return execute_in_sql(request.getfixturevalue('market'), candles, order)
+        return execute_at_the_broker(tmp_path, candles, order)
+    return run
 
 
 def closed(entry, price, reason, day, profit):
@@ -62,8 +96,8 @@ def closed(entry, price, reason, day, profit):
     ([(100, 102, 98, 100)] * 2 + [(100, 102, 90, 101)], closed('100.05', '90.00', 'stop', 5, '-70.35')),
 ], ids=['stop', 'clipped to the low', 'gap through the stop', 'target', 'gap over the target',
         'both touched', 'time', 'stop on the last day'])
-def test_long(market, days, expected):
-    assert execute(market, [ENTRY, *days]) == expected
+def test_long(execute, days, expected):
+    assert execute([ENTRY, *days]) == expected
 
 
 # Short: filled at 100.00 - 0.05, so the stop is 109.95 and the target 89.95.
@@ -74,22 +108,22 @@ def test_long(market, days, expected):
     ([(85, 88, 84, 86)], closed('99.95', '85.00', 'target', 3, '104.65')),
     ([(100, 102, 98, 100)] * 2 + [(100, 102, 98, 99)], closed('99.95', '99.05', 'time', 5, '6.30')),
 ], ids=['stop', 'gap through the stop', 'target', 'gap over the target', 'time'])
-def test_short(market, days, expected):
-    assert execute(market, [ENTRY, *days], side=-1) == expected
+def test_short(execute, days, expected):
+    assert execute([ENTRY, *days], side=-1) == expected
 
 
-def test_entry_within_the_day(market):
+def test_entry_within_the_day(execute):
     """The open is the high: nobody pays more than was ever traded."""
-    (_, entry, *_), = execute(market, [(100, 100, 99, 100)])
+    (_, entry, *_), = execute([(100, 100, 99, 100)])
     assert entry == Decimal('100.00')
 
 
-def test_the_entry_day_does_not_end_the_position(market):
-    assert execute(market, [(100, 120, 80, 100)]) == [('open', Decimal('100.05'), None, None, None, None)]
+def test_the_entry_day_does_not_end_the_position(execute):
+    assert execute([(100, 120, 80, 100)]) == [('open', Decimal('100.05'), None, None, None, None)]
 
 
-def test_no_next_candle(market):
-    assert execute(market, []) == [('waiting', None, None, None, None, None)]
+def test_no_next_candle(execute):
+    assert execute([]) == [('waiting', None, None, None, None, None)]
 
 
 def test_an_outcome_is_known_from_its_exit_day_on(market):
