@@ -51,6 +51,21 @@ class Handler:
         return rest, self.process.wait(20), self.log.read_text()
 
 
+def test_the_readmes_handler(tmp_path):
+    """The block of README.md, as it stands there."""
+    text = (private.REPO / "README.md").read_text(encoding="utf-8")
+    block = re.search(r"^(    import strand_handler\n.*?^    strand_handler\.run\(.*?\n)", text, re.M | re.S).group(1)
+    program = tmp_path / "evaluate.py"
+    program.write_text(re.sub("^    ", "", block, flags=re.M), encoding="utf-8")
+    strands = [{"id": "AD_1", "symbol": "SPX", "trading_plan": {}}, {"id": "AD_2", "symbol": "SPX", "trading_plan": {"a": 1}}]
+    lines = "".join(json.dumps({"tag": "a:b", "attempt": 1, "strand": strand}) + "\n" for strand in strands)
+    done = subprocess.run([sys.executable, program], input=lines, env={**os.environ, "PYTHONPATH": str(HELPER)},
+                          text=True, capture_output=True, check=True)
+    ready, refused, replied = map(json.loads, done.stdout.splitlines())
+    assert ready == {"ready": True} and (refused["error"], refused["retry"]) == ("no plan", False)
+    assert replied["replies"] == [{"kind": "decision", "symbol": "SPX", "tags": ["alpha:decision_feedback"]}]
+
+
 @pytest.fixture
 def handler(tmp_path):
     h = Handler(tmp_path)
