@@ -141,6 +141,10 @@ unsigned suspension_failure(struct suspensions *s, unsigned route)
 void suspension_success(struct suspensions *s, unsigned route)
 {
 	atomic_fetch_add_explicit(&s->routes[route].successes, 1, memory_order_relaxed);
+}
+
+void suspension_end_row(struct suspensions *s, unsigned route)
+{
 	if (LOAD(s->routes[route].failures))
 		STORE(s->routes[route].failures, 0);
 }

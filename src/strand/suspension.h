@@ -55,8 +55,10 @@ void suspension_probed(struct suspensions *s, unsigned route, bool tried);
 /* When a probe of this queue's routes is due; INT64_MAX: none. */
 int64_t suspension_next(const struct suspensions *s, const struct queue *q);
 
-/* A strand's attempt was charged: how many in a row that makes.  And one succeeded. */
+/* A strand's attempt was charged: how many in a row that makes.  One went through, which
+ * ends the row.  And a batch with some that did was committed. */
 unsigned suspension_failure(struct suspensions *s, unsigned route);
+void suspension_end_row(struct suspensions *s, unsigned route);
 void suspension_success(struct suspensions *s, unsigned route);
 unsigned suspension_successes(const struct suspensions *s, unsigned route);	/* another number after one */
 

@@ -99,8 +99,8 @@ static int run_alone(struct batch *b, struct session *s, struct err *e)
 /* A lease does not outlive its run.  Its strand may wait for long behind others, or in
  * a service that ends, and other instances would take the lease for that of a dead one
  * and charge it.  So this comes before all else, also before a server that is away: an
- * instance that meets the lease while this waits does so within seconds of the
- * server's start, and leaves it.  What cannot be given back is taken up as it stands
+ * instance that meets the lease while this waits has a young session, too, and leaves
+ * it (LEASE_SESSION_MS).  What cannot be given back is taken up as it stands
  * by the next lease. */
 void worker_return_lease(struct worker *w, struct batch *b)
 {
@@ -171,7 +171,7 @@ static bool session_to_blame(const struct batch *b, const struct session *s, con
 {
 	if (s->spoilt || session_lost_statements(e))
 		return true;
-	return s->routes[b->route->index].served && b->stage != STAGE_COMMIT &&
+	return s->routes[b->route->index].served && b->stage < STAGE_HANDLE &&
 	       (b->fault == FAULT_CONFIGURATION || b->fault == FAULT_RESOURCES);
 }
 

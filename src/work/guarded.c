@@ -185,9 +185,8 @@ static int guard_one(struct batch *b, struct session *s, size_t i, struct err *e
 		ret = run_one(b, s, i, true, &why);
 	}
 	if (!ret) {
-		/* Alone, it is one when its COMMIT is through. */
-		if (b->states[i] == ITEM_SETTLED && !b->items[i]->leased)
-			suspension_success(b->context->suspensions, b->route->index);
+		if (b->states[i] == ITEM_SETTLED)
+			suspension_end_row(b->context->suspensions, b->route->index);
 		return 0;
 	}
 	if (ret == STRAND_ESQL)

@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/failpoint.h"
+#include "work/receipt.h"
 
 static void note(struct batch *b, const PGresult *res)
 {
@@ -24,12 +26,13 @@ static void note(struct batch *b, const PGresult *res)
 static int lease(struct batch *b, struct session *s, struct err *e)
 {
 	char instance[24];
-	const char *values[] = { b->items[0]->id, instance };
+	bool old = clock_now() - conn_opened_at(s->conn) >= LEASE_SESSION_MS * NSEC_PER_MSEC;
+	const char *values[] = { b->items[0]->id, instance, old ? "true" : "false" };
 	PGresult *res;
 	int ret;
 
 	snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
-	ret = conn_query(s->conn, s->routes[b->route->index].sql.lease, 2, values, batch_deadline(b), &res, e);
+	ret = conn_query(s->conn, s->routes[b->route->index].sql.lease, 3, values, batch_deadline(b), &res, e);
 	if (ret)
 		return batch_failed(b, STAGE_CLAIM, ret, e);
 	if (PQntuples(res))

@@ -155,7 +155,7 @@ static int settle_answer(struct process_batch *p, struct session *s, const struc
 		else if (ret)
 			*e = why;
 		else if (b->states[q->place] == ITEM_SETTLED)
-			suspension_success(b->context->suspensions, b->route->index);
+			suspension_end_row(b->context->suspensions, b->route->index);
 	}
 	answers_release(&a);
 	return ret;

@@ -65,8 +65,7 @@ void receipt_build_lease(struct buf *b, const struct route *r)
 		 "   error = CASE WHEN %s%d THEN coalesce(p.error, 'the service ended while the handler ran') ELSE p.error END,"
 		 "   sqlstate = CASE WHEN %s%d THEN coalesce(p.sqlstate, '57P01') ELSE p.sqlstate END"
 		 "  WHERE (p.state = 'retry' AND p.due_at <= pg_catalog.clock_timestamp())"
-		 "   OR (p.state = 'running' AND (p.instance = $2::bigint OR (p.due_at <= pg_catalog.clock_timestamp()"
-		 "    AND pg_catalog.pg_postmaster_start_time() <= pg_catalog.clock_timestamp() - " LEASE_RESTART_GRACE ")))"
+		 "   OR (p.state = 'running' AND (p.instance = $2::bigint OR ($3::boolean AND p.due_at <= pg_catalog.clock_timestamp())))"
 		 " RETURNING p.state, p.attempt",
 		 last, attempts, attempts, last, attempts, last, attempts, last, attempts, last, attempts);
 }

@@ -21,9 +21,10 @@
 /* A lease of this age may be taken over: whoever still runs its handler holds the
  * strand's lock. */
 #define LEASE_GRACE "interval '5 s'"
-/* But not so soon after the server's start, which broke all sessions: whoever made it
- * may live, and gives it back when it has connected again. */
-#define LEASE_RESTART_GRACE "interval '10 s'"
+/* But by a session of this age only.  A server that has crashed, or another that was
+ * promoted, has ended all sessions: whoever made the lease may live, and gives it back
+ * when it has connected again, which a worker tries every five seconds at least. */
+#define LEASE_SESSION_MS 8000
 
 /* $1 id, $2 instance, $3 error, $4 sqlstate, $5 the leased attempt or 0, $6 whether it is
  * the last.  An attempt
@@ -32,7 +33,7 @@
  * receipt is another's by now. */
 void receipt_build_fail(struct buf *b, const struct route *r);
 
-/* $1 id, $2 instance.  Charges an attempt before the handler runs: `running`; or
+/* $1 id, $2 instance, $3 whether the session is of that age.  Charges an attempt before the handler runs: `running`; or
  * `failed`, when a lease that was left behind was the last attempt.  Answers (state,
  * attempt); no row when there is nothing to run. */
 void receipt_build_lease(struct buf *b, const struct route *r);

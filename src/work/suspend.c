@@ -102,7 +102,9 @@ void worker_judge_route(struct worker *w, const struct batch *b, int ret, const 
 			worker_suspend(w, b->route, e);
 	} else if (b->broken) {
 		worker_suspend(w, b->route, &b->broken_by);
-	} else if (in_state(b, ITEM_SETTLED) && !in_state(b, ITEM_RETRY) && !in_state(b, ITEM_FAILED)) {
+	} else if (in_state(b, ITEM_SETTLED)) {
 		suspension_success(w->context->suspensions, b->route->index);
+		if (!in_state(b, ITEM_RETRY) && !in_state(b, ITEM_FAILED))
+			suspension_end_row(w->context->suspensions, b->route->index);
 	}
 }

@@ -46,15 +46,18 @@ def test_handlers_that_deallocate_cost_their_neighbours_nothing(db, daemon, wait
     """In a guarded batch, whose statements are prepared anew each time."""
     service.function(db, """BEGIN
         IF strand->>'kind' = 'deallocate' THEN DEALLOCATE ALL; END IF;
+        IF strand->>'kind' = 'sleep' THEN PERFORM pg_sleep(1); END IF;
         IF strand->>'kind' = 'raise' THEN RAISE EXCEPTION 'no luck'; END IF;
         RETURN NEXT jsonb_build_object('kind', 'reply');
     END""", name="test.spoils")
+    d = daemon([p.route("test.spoils", attempts=1)], {"workers": {"threads": 1}})
+    p.publish(db, "AD_first", "sleep")
+    wait_until(lambda: service.sleeping(db) == 1)
     with db.connect(autocommit=False) as conn:
         for n in range(60):
             kind = "raise" if n == 0 else "good" if n % 3 else "deallocate"
             db.execute("INSERT INTO ad_strands (id, tags, kind) VALUES (%s, %s, %s)", (f"AD_{n:02}", f'["{p.PLAN}"]', kind), conn)
-    d = daemon([p.route("test.spoils", attempts=1)], {"workers": {"threads": 1}})
-    wait_until(lambda: sorted(service.states(db, "dm", p.PLAN).values()) == ["done"] * 59 + ["failed"], 10)
+    wait_until(lambda: sorted(service.states(db, "dm", p.PLAN).values()) == ["done"] * 60 + ["failed"], 10)
     assert d.metrics()[f"strandd_put_off_total{p.LABELS}"] == 0
 
 
@@ -116,6 +119,20 @@ def test_whatever_fails_at_commit_each_time_ends(db, daemon, wait_until, code):
     assert "COMMIT" in failed["error"] or code == "57P03"
     assert "route suspended" not in d.log()
     wait_until(lambda: "done" == min(s for i, s in service.states(db, "dm", p.PLAN).items() if i != "AD_4"), 30)
+
+
+def test_a_handler_that_is_broken_at_commit_suspends_its_route(db, daemon, wait_until):
+    """However many strands come: what is rolled back is no success of another."""
+    holds(db, "42883")
+    daemon([p.route("test.holds", attempts=2, backoff=QUICK)])
+    for n in range(60):
+        p.publish(db, f"AD_{n}", "hold")
+        if suspended(db):
+            break
+        time.sleep(0.3)
+    wait_until(lambda: suspended(db), 30)
+    assert set(service.states(db, "dm", p.PLAN).values()) <= {"retry"}
+    assert not db.value("SELECT count(*) FROM dm_receipts WHERE attempt > 0")
 
 
 def test_a_full_notify_queue_charges_nobody(db, daemon, wait_until):

@@ -189,8 +189,10 @@ START_TEST(failures_in_a_row)
 		ck_assert_uint_eq(suspension_failure(&s, 0), i);
 	ck_assert_uint_eq(suspension_failure(&s, 1), 1);	/* another route's */
 	ck_assert_uint_eq(suspension_successes(&s, 0), successes);
-	suspension_success(&s, 0);
+	suspension_success(&s, 0);	/* of a batch that also had failures, say */
 	ck_assert_uint_ne(suspension_successes(&s, 0), successes);
+	ck_assert_uint_eq(suspension_failure(&s, 0), 6);
+	suspension_end_row(&s, 0);
 	ck_assert_uint_eq(suspension_failure(&s, 0), 1);
 	ck_assert_uint_eq(suspension_failure(&s, 1), 2);
 }
