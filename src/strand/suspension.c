@@ -133,20 +133,24 @@ int64_t suspension_next(const struct suspensions *s, const struct queue *q)
 	return next;
 }
 
-unsigned suspension_failure(struct suspensions *s, unsigned route)
+unsigned suspension_failures(const struct suspensions *s, unsigned route)
 {
-	return atomic_fetch_add_explicit(&s->routes[route].failures, 1, memory_order_relaxed) + 1;
+	return LOAD(s->routes[route].failures);
+}
+
+void suspension_add_row(struct suspensions *s, unsigned route, bool ended, unsigned failures)
+{
+	struct suspension *r = &s->routes[route];
+
+	if (!ended)
+		atomic_fetch_add_explicit(&r->failures, failures, memory_order_relaxed);
+	else if (LOAD(r->failures) != failures)
+		STORE(r->failures, failures);
 }
 
 void suspension_success(struct suspensions *s, unsigned route)
 {
 	atomic_fetch_add_explicit(&s->routes[route].successes, 1, memory_order_relaxed);
-}
-
-void suspension_end_row(struct suspensions *s, unsigned route)
-{
-	if (LOAD(s->routes[route].failures))
-		STORE(s->routes[route].failures, 0);
 }
 
 unsigned suspension_successes(const struct suspensions *s, unsigned route)

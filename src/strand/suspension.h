@@ -55,10 +55,12 @@ void suspension_probed(struct suspensions *s, unsigned route, bool tried);
 /* When a probe of this queue's routes is due; INT64_MAX: none. */
 int64_t suspension_next(const struct suspensions *s, const struct queue *q);
 
-/* A strand's attempt was charged: how many in a row that makes.  One went through, which
- * ends the row.  And a batch with some that did was committed. */
-unsigned suspension_failure(struct suspensions *s, unsigned route);
-void suspension_end_row(struct suspensions *s, unsigned route);
+/* How many attempts in a row were charged, of batches that were committed. */
+unsigned suspension_failures(const struct suspensions *s, unsigned route);
+/* A batch was committed, at whose end so many had failed in a row; `ended`: some strand
+ * went through before them, or there were none. */
+void suspension_add_row(struct suspensions *s, unsigned route, bool ended, unsigned failures);
+/* A batch with some that went through was committed. */
 void suspension_success(struct suspensions *s, unsigned route);
 unsigned suspension_successes(const struct suspensions *s, unsigned route);	/* another number after one */
 

@@ -97,31 +97,38 @@ static int run_alone(struct batch *b, struct session *s, struct err *e)
 }
 
 /* A lease does not outlive its run.  Its strand may wait for long behind others, or in
- * a service that ends, and other instances would take the lease for that of a dead one
- * and charge it.  So this comes before all else, also before a server that is away: an
- * instance that meets the lease while this waits has a young session, too, and leaves
- * it (LEASE_SESSION_MS).  What cannot be given back is taken up as it stands
- * by the next lease. */
-void worker_return_lease(struct worker *w, struct batch *b)
+ * a suspended route, or in a service that ends, and other instances would take the lease
+ * for that of a dead one and charge it.  So this comes before all else, also before a
+ * server that is away: an instance that meets the lease while this waits has a young
+ * session, too, and leaves it (LEASE_SESSION_MS).  What cannot be given back is taken up
+ * as it stands by the next lease. */
+bool worker_end_lease(struct worker *w, struct batch *b)
 {
 	const struct context *x = w->context;
 	struct delivery *d = b->items[0];
 	struct session *s = NULL;
-	struct err e;
+	bool to_charge = d->lost[0];
+	struct err e, ignored;
 	int ret;
 
-	if (w->child || b->n > 1 || !d->leased || d->lost[0] ||
+	if (w->child || b->n > 1 || !d->leased ||
 	    (b->states[0] != ITEM_TAKEN && b->states[0] != ITEM_OURS && b->states[0] != ITEM_PUT_OFF))
-		return;
+		return false;
 	while ((ret = connpool_get(&w->pool, 0, &s, &e)) && stop_level(x->stop) == STOP_NONE)
 		worker_outage(w, &e);
 	if (!ret)
 		ret = session_prepare(s, b->route, clock_after_ms(x->conf->db_connect_timeout_ms), &e);
-	if (!ret)
+	if (!ret && to_charge)
+		ret = charge_loss(b, s, &e);
+	else if (!ret)
 		ret = batch_give_back(b, s, 0, &e);
+	if (ret && s && (!conn_usable(s->conn) || batch_rollback(s, &ignored)))
+		connpool_discard(&w->pool, 0);
 	if (ret)
 		log_debug("route %s: a lease is left (%s)", b->route->conf->tag, e.text);
-	d->leased = 0;
+	if (!to_charge)
+		d->leased = 0;
+	return !ret && to_charge && b->committed;
 }
 
 int batch_attempt(struct worker *w, struct batch *b, struct session **at, struct err *e)

@@ -39,6 +39,8 @@ struct batch {
 	size_t odd_item;		/* one that bears an odd timeout, if any does */
 	int64_t due_ms;			/* its earliest retry is due after this; INT64_MAX: none */
 	struct err *suspects;		/* by item: errors that may be the route's own; or NULL */
+	unsigned failures;		/* charged in a row, up to now */
+	bool row_ended;			/* a strand went through before them */
 	bool broken;			/* so many failures in a row that the route is to be suspended */
 	struct err broken_by;		/* the last of them, or the last suspect */
 	bool committed;			/* the last transaction stands */
@@ -104,6 +106,9 @@ int batch_send_settings(struct batch *b, struct session *s, struct err *e) MUST_
 /* Sets them now, after handlers that may have changed them, a role above all, or have
  * deallocated the statement that was prepared. */
 int batch_set_anew(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
+/* Item `i` was handled by itself, and maybe settled: that ends a row of failures, if
+ * the transaction will stand. */
+void batch_note_handled(struct batch *b, size_t i);
 /* Counts what `settle` answered for the items listed in `positions`. */
 void batch_note_settled(struct batch *b, const PGresult *res, const size_t *positions);
 /* Settles what is ours strand by strand, each by a statement of its own, and

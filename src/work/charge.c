@@ -8,12 +8,22 @@
 #include "base/log.h"
 #include "strand/suspension.h"
 
+void batch_note_handled(struct batch *b, size_t i)
+{
+	if (b->states[i] != ITEM_SETTLED)
+		return;
+	b->row_ended = true;
+	b->failures = 0;
+}
+
 /* One more of the route: is it suspended for so many in a row? */
 static void note_failure(struct batch *b, const struct err *why)
 {
 	unsigned enough = (unsigned)b->route->conf->suspend_after;
+	unsigned before = b->row_ended ? 0 : suspension_failures(b->context->suspensions, b->route->index);
 
-	if (!enough || suspension_failure(b->context->suspensions, b->route->index) < enough)
+	b->failures++;
+	if (!enough || before + b->failures < enough)
 		return;
 	b->broken = true;
 	err_set(&b->broken_by, why->code, "%u failures in a row, the last: %s", enough, why->text);

@@ -126,6 +126,8 @@ int batch_claim(struct batch *b, struct session *s, struct err *e)
 	for (size_t i = 0; i < b->n; i++)
 		b->states[i] = ITEM_TAKEN;
 	b->replies = b->unrouted = b->odd_timeouts = 0;
+	b->failures = 0;
+	b->row_ended = false;
 	b->due_ms = INT64_MAX;
 	b->committed = false;
 	buf_init(&ids);

@@ -1,10 +1,11 @@
 #include "work/connpool.h"
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 
 static bool worn_out(const struct connpool *p, const struct session *s, int64_t now)
 {
-	return !conn_usable(s->conn) ||
+	return !conn_usable(s->conn) || FAILPOINT("session.old") ||
 	       (p->max_lifetime_ms && now - conn_opened_at(s->conn) > p->max_lifetime_ms * NSEC_PER_MSEC);
 }
 

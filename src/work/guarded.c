@@ -185,8 +185,7 @@ static int guard_one(struct batch *b, struct session *s, size_t i, struct err *e
 		ret = run_one(b, s, i, true, &why);
 	}
 	if (!ret) {
-		if (b->states[i] == ITEM_SETTLED)
-			suspension_end_row(b->context->suspensions, b->route->index);
+		batch_note_handled(b, i);
 		return 0;
 	}
 	if (ret == STRAND_ESQL)

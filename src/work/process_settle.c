@@ -154,8 +154,8 @@ static int settle_answer(struct process_batch *p, struct session *s, const struc
 			ret = batch_undo_one(b, s, e) ? STRAND_ECONN : blame(p, s, q->place, &why, e);
 		else if (ret)
 			*e = why;
-		else if (b->states[q->place] == ITEM_SETTLED)
-			suspension_end_row(b->context->suspensions, b->route->index);
+		else
+			batch_note_handled(b, q->place);
 	}
 	answers_release(&a);
 	return ret;
@@ -259,6 +259,8 @@ static void begin_anew(struct process_batch *p)
 	for (size_t i = 0; i < p->exchange.n; i++)
 		p->batch->states[p->exchange.requests[i].place] = ITEM_OURS;
 	p->batch->replies = p->batch->unrouted = 0;
+	p->batch->failures = 0;
+	p->batch->row_ended = false;
 	p->batch->due_ms = INT64_MAX;
 	p->batch->committed = false;
 }

@@ -23,7 +23,8 @@
 #define LEASE_GRACE "interval '5 s'"
 /* But by a session of this age only.  A server that has crashed, or another that was
  * promoted, has ended all sessions: whoever made the lease may live, and gives it back
- * when it has connected again, which a worker tries every five seconds at least. */
+ * when it has connected again, which a worker tries every five seconds at least.
+ * (The least idle_timeout and max_lifetime let one become so old.) */
 #define LEASE_SESSION_MS 8000
 
 /* $1 id, $2 instance, $3 error, $4 sqlstate, $5 the leased attempt or 0, $6 whether it is

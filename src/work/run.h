@@ -19,9 +19,9 @@ int batch_attempt(struct worker *w, struct batch *b, struct session **s, struct 
  * the strands remember what may be their own doing; the log is told. */
 void batch_clean_up(struct worker *w, struct batch *b, struct session *s, int ret, struct err *e);
 
-/* Gives back what the batch's lease charged, if its run left it open and it is not to
- * be charged.  After batch_clean_up. */
-void worker_return_lease(struct worker *w, struct batch *b);
+/* Gives back what the batch's lease charged, if its run left it open, or charges it for
+ * good.  True when it was charged, which the item's state says.  After batch_clean_up. */
+bool worker_end_lease(struct worker *w, struct batch *b);
 
 /* No session was to be had: tells the log, and pauses. */
 void worker_outage(struct worker *w, const struct err *e);

@@ -91,6 +91,17 @@ static void judge_probe(struct worker *w, const struct batch *b, int ret, const 
 		(void)suspension_begin(all, b->route->index, true);
 }
 
+static void note_row(struct worker *w, const struct batch *b)
+{
+	struct suspensions *all = w->context->suspensions;
+	bool any = in_state(b, ITEM_SETTLED);
+
+	if (any)
+		suspension_success(all, b->route->index);
+	if (any || b->failures)
+		suspension_add_row(all, b->route->index, b->row_ended || !b->failures, b->failures);
+}
+
 void worker_judge_route(struct worker *w, const struct batch *b, int ret, const struct err *e)
 {
 	if (b->probe) {
@@ -100,11 +111,9 @@ void worker_judge_route(struct worker *w, const struct batch *b, int ret, const 
 				  w->trouble[b->route->index].failures > 1;
 		if (b->fault == FAULT_CONFIGURATION && routes_own)
 			worker_suspend(w, b->route, e);
-	} else if (b->broken) {
-		worker_suspend(w, b->route, &b->broken_by);
-	} else if (in_state(b, ITEM_SETTLED)) {
-		suspension_success(w->context->suspensions, b->route->index);
-		if (!in_state(b, ITEM_RETRY) && !in_state(b, ITEM_FAILED))
-			suspension_end_row(w->context->suspensions, b->route->index);
+	} else {
+		note_row(w, b);
+		if (b->broken)
+			worker_suspend(w, b->route, &b->broken_by);
 	}
 }

@@ -151,9 +151,10 @@ static void run_batch(struct worker *w, struct batch *b, struct session *s)
 	    (session_lost_statements(&b->why) ||
 	     session_scrub(s, clock_after_ms(w->context->conf->db_connect_timeout_ms), &e)))
 		connpool_discard(&w->pool, 0);
-	worker_judge_route(w, b, ret, &e);
 	end_last(w);
-	worker_return_lease(w, b);
+	if (worker_end_lease(w, b))
+		ret = 0;
+	worker_judge_route(w, b, ret, &e);
 	if (!ret && !b->probe && b->due_ms == INT64_MAX) {
 		w->last = *b;
 		return;

@@ -50,7 +50,8 @@ def test_handlers_that_deallocate_cost_their_neighbours_nothing(db, daemon, wait
         IF strand->>'kind' = 'raise' THEN RAISE EXCEPTION 'no luck'; END IF;
         RETURN NEXT jsonb_build_object('kind', 'reply');
     END""", name="test.spoils")
-    d = daemon([p.route("test.spoils", attempts=1)], {"workers": {"threads": 1}})
+    # so long that the first one's pace makes no small batches
+    d = daemon([p.route("test.spoils", attempts=1)], {"workers": {"threads": 1, "handler_timeout": "10min"}})
     p.publish(db, "AD_first", "sleep")
     wait_until(lambda: service.sleeping(db) == 1)
     with db.connect(autocommit=False) as conn:
@@ -133,6 +134,20 @@ def test_a_handler_that_is_broken_at_commit_suspends_its_route(db, daemon, wait_
     wait_until(lambda: suspended(db), 30)
     assert set(service.states(db, "dm", p.PLAN).values()) <= {"retry"}
     assert not db.value("SELECT count(*) FROM dm_receipts WHERE attempt > 0")
+
+
+def test_what_failed_at_commit_is_charged_at_once(db, daemon, wait_until):
+    """And not when the route, which it helped to suspend, is resumed: nobody holds a
+    lease meanwhile."""
+    holds(db, "22012")
+    p.publish(db, "AD_first", "good")
+    service.publish_many(db, "ad_strands", "AD_", 80, [p.PLAN], kind="hold")
+    daemon([p.route("test.holds", attempts=1, suspend_after=10)])
+    wait_until(lambda: suspended(db), 30)
+    wait_until(lambda: "running" not in service.states(db, "dm", p.PLAN).values())
+    time.sleep(3)   # a probe or two
+    states = list(service.states(db, "dm", p.PLAN).values())
+    assert 10 <= states.count("failed") <= 14 and "running" not in states, states
 
 
 def test_a_full_notify_queue_charges_nobody(db, daemon, wait_until):

@@ -381,17 +381,17 @@ def workers(db):
 
 
 def test_idle_connections_are_closed(db, daemon, wait_until):
-    daemon(RECORD, conf=database(idle_timeout="1s"))
+    daemon(RECORD, conf=database(idle_timeout="10s"))
     service.publish(db, "ad_strands", "AD_1", [TAG])
     service.final(db, "dm", "AD_1", TAG)
     assert workers(db) >= 1
-    wait_until(lambda: workers(db) == 0, timeout=10, what="no worker's session")
+    wait_until(lambda: workers(db) == 0, timeout=20, what="no worker's session")
     service.publish(db, "ad_strands", "AD_2", [TAG])
     assert service.final(db, "dm", "AD_2", TAG)["state"] == "done"
 
 
 def test_old_connections_are_renewed_while_strands_flow(db, daemon, wait_until):
-    d = daemon(RECORD, conf={"workers": {"batch": 5}, **database(max_lifetime="1s")})
+    d = daemon(RECORD, conf={"workers": {"batch": 5}}, failpoints="session.old=error")
     end = time.monotonic() + 3.5
     n = 0
     while time.monotonic() < end:
@@ -400,8 +400,7 @@ def test_old_connections_are_renewed_while_strands_flow(db, daemon, wait_until):
         time.sleep(0.05)
     wait_until(lambda: service.count_receipts(db, "dm", TAG) == 20 * n, timeout=20)
     assert set(service.calls(db).values()) == {1}
-    backends = db.value("SELECT count(DISTINCT backend) FROM test.calls")
-    assert 4 <= backends <= 12, backends  # two workers, renewed about three times
+    assert db.value("SELECT count(DISTINCT backend) FROM test.calls") > 4  # of two workers
     assert "warning" not in d.log()
 
 
@@ -411,7 +410,7 @@ def test_renewal_is_refused_while_strands_flow(db, daemon, wait_until):
     db.execute("ALTER FUNCTION test.slow(jsonb) COST 1")
     service.publish_many(db, "ad_strands", "AD_", 1600, [TAG], timeframe="0.005")
     d = daemon([(TAG, "AD_strands", "test.slow")],
-               conf={"workers": {"batch": 5}, **database(max_lifetime="1s")})
+               conf={"workers": {"batch": 5}}, failpoints="session.old=error")
     wait_until(lambda: service.count_receipts(db, "dm", TAG) > 0)
     db.cluster.admin(f"ALTER ROLE {private.SERVICE} CONNECTION LIMIT 0")
     try:

@@ -93,7 +93,7 @@ START_TEST(everything_given)
 	struct conf *c = load_text(
 		"module_communication: { database: { host = \"/run/pg\"; port = 5433; database = \"d\";\n"
 		"  user = \"u\"; service = \"s\"; search_path = \"a, \\\"B c\\\"\";\n"
-		"  connect_timeout = \"100ms\"; lock_timeout = \"1ms\"; idle_timeout = \"1s\";\n"
+		"  connect_timeout = \"100ms\"; lock_timeout = \"1ms\"; idle_timeout = \"10s\";\n"
 		"  max_lifetime = \"7d\"; };\n"
 		"  notifications: { enabled = false; channels = [ \"risk_check\", \"c\" ]; };\n"
 		"  cleanup: { enabled = true; retention_days = 30; pause = \"2min\"; }; };\n"
@@ -118,7 +118,7 @@ START_TEST(everything_given)
 	ck_assert_str_eq(c->db_user, "u");
 	ck_assert_str_eq(c->db_service, "s");
 	ck_assert_str_eq(c->db_search_path, "a, \"B c\"");
-	ck_assert_int_eq(c->db_idle_timeout_ms, 1000);
+	ck_assert_int_eq(c->db_idle_timeout_ms, 10000);
 	ck_assert(!c->notifications_enabled);
 	ck_assert_int_eq(c->workers_threads, 64);
 	ck_assert_int_eq(c->handler_timeout_ms, 1500);

@@ -173,7 +173,7 @@ static const char *other_value(const struct option *o)
 	case OPTION_DECIMAL:
 		return "1.1";
 	case OPTION_DURATION:
-		return "1234ms";
+		return o->min > 1234 ? "31234ms" : "1234ms";
 	case OPTION_SIZE:
 		return "123456B";
 	case OPTION_BOOL:

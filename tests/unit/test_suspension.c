@@ -169,12 +169,12 @@ START_TEST(the_end_forgets_what_was_before)
 	begin(1, true);
 	for (int i = 0; i < 10; i++)
 		probe(1, true, FIRST_MS, CAP_MS);
-	ck_assert_uint_eq(suspension_failure(&s, 1), 1);
-	ck_assert_uint_eq(suspension_failure(&s, 1), 2);
+	suspension_add_row(&s, 1, false, 2);
+	ck_assert_uint_eq(suspension_failures(&s, 1), 2);
 	ck_assert_int_eq(suspension_due(&s, q, INT64_MAX), 1);
 	ck_assert(suspension_end(&s, 1));	/* in the middle of a probe: by hand, say */
 	ck_assert_int_eq(suspension_due(&s, q, INT64_MAX), -1);
-	ck_assert_uint_eq(suspension_failure(&s, 1), 1);
+	ck_assert_uint_eq(suspension_failures(&s, 1), 0);
 	/* the next one is probed as if it were the first */
 	begin(1, false);
 	probe(1, true, FIRST_MS, 2 * FIRST_MS);
@@ -186,15 +186,18 @@ START_TEST(failures_in_a_row)
 	unsigned successes = suspension_successes(&s, 0);
 
 	for (unsigned i = 1; i <= 5; i++)
-		ck_assert_uint_eq(suspension_failure(&s, 0), i);
-	ck_assert_uint_eq(suspension_failure(&s, 1), 1);	/* another route's */
+		suspension_add_row(&s, 0, false, i);
+	suspension_add_row(&s, 1, false, 1);	/* another route's */
+	ck_assert_uint_eq(suspension_failures(&s, 0), 15);
 	ck_assert_uint_eq(suspension_successes(&s, 0), successes);
-	suspension_success(&s, 0);	/* of a batch that also had failures, say */
+	suspension_success(&s, 0);
 	ck_assert_uint_ne(suspension_successes(&s, 0), successes);
-	ck_assert_uint_eq(suspension_failure(&s, 0), 6);
-	suspension_end_row(&s, 0);
-	ck_assert_uint_eq(suspension_failure(&s, 0), 1);
-	ck_assert_uint_eq(suspension_failure(&s, 1), 2);
+	ck_assert_uint_eq(suspension_failures(&s, 0), 15);
+	suspension_add_row(&s, 0, true, 2);	/* behind one that went through */
+	ck_assert_uint_eq(suspension_failures(&s, 0), 2);
+	suspension_add_row(&s, 0, true, 0);
+	ck_assert_uint_eq(suspension_failures(&s, 0), 0);
+	ck_assert_uint_eq(suspension_failures(&s, 1), 1);
 }
 END_TEST
 
