@@ -22,7 +22,7 @@ struct process_batch {
 	struct exchange exchange;
 	size_t *places;		/* of the requests in the batch */
 	size_t n_lost;
-	bool apart;		/* one by one: something failed */
+	bool apart;		/* one by one: some did not answer, or all at once has failed */
 };
 
 /* Is the worker's process there to be sent strands?  Waits for it a while; a route

@@ -273,6 +273,8 @@ int process_settle(struct process_batch *p, struct session *s, struct err *e)
 	begin_anew(p);
 	if (!p->apart && all_answered(&p->exchange)) {
 		ret = settle_together(p, s, e);
+		/* Also when the session has ended: a reply may end it every time. */
+		p->apart = ret != 0;
 		if (!ret || !conn_usable(s->conn) || b->committed)
 			return ret;
 		ret = batch_failed(b, STAGE_CLAIM, batch_rollback(s, e), e);
