@@ -39,7 +39,7 @@ struct keeper {
 	size_t n_others;		/* the same */
 	struct keeper_other others[KEEPER_OTHERS];
 	_Atomic bool holds;
-	_Atomic unsigned users;		/* workers that may have leases */
+	_Atomic unsigned users;		/* threads that may have leases */
 	pthread_mutex_t lock;		/* of what follows */
 	size_t n_dead;
 	int64_t dead[KEEPER_OTHERS];
@@ -49,7 +49,8 @@ int keeper_init(struct keeper *k, const struct context *x) MUST_CHECK;
 void keeper_run(void *keeper);		/* thread body; until STOP_DRAIN and the last user has left */
 void keeper_release(struct keeper *k);
 
-/* Around everything that a worker does with leases. */
+/* Around the life of a thread that may have leases: entered before it starts, by who
+ * starts it. */
 void keeper_enter(struct keeper *k);
 void keeper_leave(struct keeper *k);
 

@@ -31,6 +31,29 @@ int start_member(struct generation *g, struct member *m, const char *name, threa
 	return ret;
 }
 
+/* A process's worker counts with the keeper from before its thread is there until it
+ * has ended: whenever the keeper is told to drain, it sees all that may have leases. */
+static void run_process_worker(void *arg)
+{
+	struct worker *w = arg;
+
+	worker_run(w);
+	keeper_leave(w->context->keeper);
+}
+
+static int start_worker(struct generation *g, struct crew *crew, size_t i, const char *name, struct err *e)
+{
+	int ret;
+
+	if (!crew->children)
+		return start_member(g, &crew->members[i], name, worker_run, &crew->workers[i], e);
+	keeper_enter(&g->keeper);
+	ret = start_member(g, &crew->members[i], name, run_process_worker, &crew->workers[i], e);
+	if (ret)
+		keeper_leave(&g->keeper);
+	return ret;
+}
+
 static int start_crew(struct generation *g, struct crew *crew, const char *kind, struct err *e)
 {
 	crew->workers = calloc(crew->n_workers, sizeof(*crew->workers));
@@ -43,7 +66,7 @@ static int start_crew(struct generation *g, struct crew *crew, const char *kind,
 				crew->children ? crew->children[i] : NULL, crew->route))
 			return err_set(e, STRAND_ENOMEM, "out of memory");
 		snprintf(name, sizeof(name), "%s-%u", kind, (unsigned)i & 0xff);
-		int ret = start_member(g, &crew->members[i], name, worker_run, &crew->workers[i], e);
+		int ret = start_worker(g, crew, i, name, e);
 		if (ret)
 			return ret;
 	}

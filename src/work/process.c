@@ -224,7 +224,7 @@ int process_attempt(struct worker *w, struct batch *b, struct session **s, struc
 	p.places = calloc(b->n, sizeof(*p.places));
 	if (!p.places)
 		return batch_failed(b, STAGE_CLAIM, err_set(e, STRAND_ENOMEM, "out of memory"), e);
-	keeper_enter(w->context->keeper);
+	(void)FAILPOINT("handout.before");
 	ret = claim_and_hand_out(&p, *s, e);
 	if (ret)
 		batch_undo(b);
@@ -238,7 +238,6 @@ int process_attempt(struct worker *w, struct batch *b, struct session **s, struc
 			forget_leases(&p);
 		b->odd_timeouts = odd;
 	}
-	keeper_leave(w->context->keeper);
 	exchange_release(&p.exchange);
 	free(p.exchange.requests);
 	PQclear(p.rows);

@@ -1,5 +1,8 @@
 """Leases and answers of processes when sessions end at the wrong moment."""
 
+import signal
+import time
+
 import process_support as p
 import service
 
@@ -17,3 +20,21 @@ def test_a_reply_that_ends_its_session(db, daemon, wait_until):
     p.all_done(db, 10, wait_until)
     assert db.value("SELECT count(*) FROM dm_receipts WHERE attempt > 1") == 0
     assert all(seen == [1] for seen in p.calls(db).values())
+
+
+def test_the_keeper_waits_for_a_worker_that_is_about_to_lease(db, daemon, wait_until, tmp_path):
+    """Told to drain in that moment: its lock is held until the last lease is settled."""
+    hold = tmp_path / "hold"
+    hold.touch()
+    first = daemon([p.route(db)], failpoints=f"handout.before=hold:{hold}@1")
+    p.publish(db, "AD_1", "sleep", "10")
+    wait_until(lambda: first.metrics()[f"strandd_in_flight{p.LABELS}"] == 1)
+    time.sleep(0.5)
+    first.signal(signal.SIGTERM)
+    first.wait_log("stopping")
+    time.sleep(0.5)
+    hold.unlink()
+    wait_until(lambda: p.calls(db).get("AD_1"))
+    p.serve(db, daemon)
+    assert p.in_state(db, "AD_1", "done", wait_until, 30)["attempt"] == 1
+    assert p.calls(db)["AD_1"] == [1]
