@@ -17,17 +17,13 @@
 #define AGAIN_MS 1000		/* well within the grace of the others */
 #define LEASES 1000		/* of a route, read at a look */
 
-/* Of the number space of advisory locks with one key, as the locks on strands are;
- * hashed with a seed of its own. */
-#define LOCK_KEY(instance) "pg_catalog.hashtextextended('strandd instance ' || " instance ", 6005)"
-
-static const char take_sql[] = "SELECT pg_catalog.pg_try_advisory_lock(" LOCK_KEY("$1") ")";
+static const char take_sql[] = "SELECT pg_catalog.pg_try_advisory_lock(" KEEPER_LOCK_KEY("$1") ")";
 
 /* Shared, so that two that look do not take each other for the living; and given back
  * at once. */
 static const char probe_sql[] =
-	"SELECT CASE WHEN pg_catalog.pg_try_advisory_lock_shared(" LOCK_KEY("$1") ")"
-	" THEN pg_catalog.pg_advisory_unlock_shared(" LOCK_KEY("$1") ") ELSE false END";
+	"SELECT CASE WHEN pg_catalog.pg_try_advisory_lock_shared(" KEEPER_LOCK_KEY("$1") ")"
+	" THEN pg_catalog.pg_advisory_unlock_shared(" KEEPER_LOCK_KEY("$1") ") ELSE false END";
 
 /* Through the partial index of what is due.  Leases that are not due yet are read too:
  * so a dead holder is known for dead when they are. */

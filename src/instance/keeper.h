@@ -26,6 +26,10 @@
 #define KEEPER_GRACE_MS 5000
 #define KEEPER_OTHERS 64	/* instances that are looked at at a time */
 
+/* The key of an instance's lock, of its number as text.  Of the number space of advisory
+ * locks with one key, as the locks on strands are; hashed with a seed of its own. */
+#define KEEPER_LOCK_KEY(instance) "pg_catalog.hashtextextended('strandd instance ' || " instance ", 6005)"
+
 /* Another instance that has leases. */
 struct keeper_other {
 	int64_t number;
@@ -57,7 +61,9 @@ void keeper_leave(struct keeper *k);
 /* Is the lock held?  Without it nothing may be leased: others would take it over. */
 bool keeper_holds(const struct keeper *k);
 
-/* The instances that are dead, as a bigint[] for PostgreSQL. */
+/* The instances that are dead, as a bigint[] for PostgreSQL.  One may have taken its
+ * lock again since, so who takes a lease over tries for it, shared, in the same
+ * transaction. */
 void keeper_list_dead(struct keeper *k, struct buf *out);
 
 #endif

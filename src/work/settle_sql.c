@@ -1,5 +1,6 @@
 #include "work/settle_sql.h"
 
+#include "instance/keeper.h"
 #include "work/receipt.h"
 
 /* Elements `timeout:<seconds>`, beside the route's tag; strict, because jsonpath's lax mode looks into
@@ -126,11 +127,15 @@ static void build_judged(struct buf *b, const struct route *r)
 		 r->conf->delivery == DELIVERY_AT_MOST_ONCE ? "true" : "false", r->conf->attempts);
 }
 
+/* One's own, which memory does not know; or of an instance that is dead, and still is. */
+#define MAY_TAKE_OVER "CASE WHEN (x.p).instance = $2::bigint THEN true WHEN (x.p).instance = ANY ($3::bigint[])" \
+	" THEN pg_catalog.pg_try_advisory_xact_lock_shared(" KEEPER_LOCK_KEY("(x.p).instance::text") ") ELSE false END"
+
 void settle_build_hand_out(struct buf *b, const struct route *r)
 {
 	bool once = r->conf->delivery == DELIVERY_AT_MOST_ONCE;
 
-	build_claimed(b, r, "(x.p).instance = $2::bigint OR (x.p).instance = ANY ($3::bigint[])");
+	build_claimed(b, r, MAY_TAKE_OVER);
 	build_judged(b, r);
 	buf_addf(b,
 		 ", handed AS (INSERT INTO %s AS p (route, strand_id, long_id, state, attempt, due_at, instance, error, sqlstate,"

@@ -38,3 +38,31 @@ def test_the_keeper_waits_for_a_worker_that_is_about_to_lease(db, daemon, wait_u
     p.serve(db, daemon)
     assert p.in_state(db, "AD_1", "done", wait_until, 30)["attempt"] == 1
     assert p.calls(db)["AD_1"] == [1]
+
+
+def lease_of(db, strand, instance):
+    """The strand is in hand of another instance, and its lease is due."""
+    db.execute("WITH t AS (INSERT INTO ad_strands (id, tags, kind, created_at) VALUES (%s, jsonb_build_array(%s::text), 'good', now()))"
+               "INSERT INTO dm_receipts (route, strand_id, state, attempt, due_at, instance, started_at)"
+               " SELECT route, strandd.receipt_key(%s), 'running', 1, now(), %s, now() FROM dm_routes WHERE tag = %s",
+               (strand, p.PLAN, strand, instance, p.PLAN))
+
+
+def test_one_that_lives_again_keeps_its_new_leases(db, daemon, wait_until):
+    """It was without its lock for so long that others know it for dead, and has it again:
+    what it leases from then on is its own, before they have looked again."""
+    d = p.serve(db, daemon, delivery="at-most-once")
+    other = db.connect()
+    # somebody looks at this one, so it stays where it is
+    db.execute("SELECT pg_advisory_lock(hashtextextended('AD_0', strandd.lock_seed('dm_receipts', route))) FROM dm_routes"
+               " WHERE tag = %s", (p.PLAN,), other)
+    lease_of(db, "AD_0", 4711)
+    d.wait_log("an instance is gone", 20)
+    db.execute("SELECT pg_advisory_lock(hashtextextended('strandd instance 4711', 6005))", None, other)
+    for n in range(1, 6):
+        lease_of(db, f"AD_{n}", 4711)
+    time.sleep(3)
+    assert [p.receipt(db, f"AD_{n}")["state"] for n in range(6)] == ["running"] * 6
+    other.close()
+    for n in range(6):
+        assert p.in_state(db, f"AD_{n}", "failed", wait_until, 15)["sqlstate"] == "SROUT"
