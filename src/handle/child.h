@@ -73,6 +73,8 @@ struct exchange {
 	const char *tag, *source;
 	size_t n;
 	struct request *requests;	/* owned by the caller */
+	bool (*may_send)(const void *arg);	/* asked before each; false: no more are sent.  NULL: always */
+	const void *arg;
 	struct err lost;		/* why requests are LOST; its code is 0 when none is.  Else
 					 * STRAND_ECONN (it died), _ETIMEOUT, _EPROTO, _ENOMEM, _ESTOPPED
 					 * (`now_fd`), and sqlstate one of those below, "" for the last two */

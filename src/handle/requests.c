@@ -10,11 +10,14 @@
 #define WRITE_AHEAD 65536		/* bytes that wait to be written: more are not made */
 #define TAKEN_MAX (64u << 20)		/* bytes of replies in hand: no more requests are sent */
 
-bool talk_may_send(const struct talk *t)
+bool talk_may_send(struct talk *t)
 {
 	size_t max = t->c->policy.max_line > TAKEN_MAX ? t->c->policy.max_line : TAKEN_MAX;
 
-	return !t->stopping && !t->in_closed && t->next < t->x->n && t->taken < max;
+	if (t->stopping || t->in_closed || t->next == t->x->n || t->taken >= max)
+		return false;
+	t->stopping = t->x->may_send && !t->x->may_send(t->x->arg);
+	return !t->stopping;
 }
 
 /* Makes requests as far as they may be sent, and a little ahead of what is written. */

@@ -43,7 +43,7 @@ static inline bool talk_is_out(const struct talk *t, size_t i)
 int talk_give_up(struct talk *t, enum order order, int code, const char *sqlstate, const char *text);
 int talk_no_memory(struct talk *t);
 
-bool talk_may_send(const struct talk *t);	/* is there more, and are we to send it? */
+bool talk_may_send(struct talk *t);		/* is there more, and are we to send it? */
 int talk_write(struct talk *t);			/* as much as goes without waiting */
 void talk_withdraw(struct talk *t);		/* what is not even begun to be written is not sent */
 

@@ -13,7 +13,7 @@
 
 #define LOOK_MS 1000
 #define DRAIN_LOOK_MS 100
-#define QUERY_MS 5000
+#define QUERY_MS 2500		/* with a second's rest and a connection, within the grace too */
 #define AGAIN_MS 1000		/* well within the grace of the others */
 #define LEASES 1000		/* of a route, read at a look */
 
@@ -59,16 +59,38 @@ void keeper_leave(struct keeper *k)
 	atomic_fetch_sub_explicit(&k->users, 1, memory_order_acq_rel);
 }
 
-bool keeper_holds(const struct keeper *k)
+uint64_t keeper_term(const struct keeper *k)
 {
-	/* acquire: pairs with hold */
-	return atomic_load_explicit(&k->holds, memory_order_acquire);
+	/* acquire: pairs with confirm, so a time of a new term never meets the old number */
+	int64_t until = atomic_load_explicit(&k->held_until, memory_order_acquire);
+
+	/* relaxed: ordered by the above */
+	return clock_now() < until ? atomic_load_explicit(&k->term, memory_order_relaxed) : 0;
 }
 
-static void hold(struct keeper *k, bool on)
+/* The lock was held at `asked` or later: whoever saw it free did so after that, and
+ * waits for the grace. */
+static void confirm(struct keeper *k, int64_t asked)
 {
-	/* release: the lock is the server's before a worker leases behind it */
-	atomic_store_explicit(&k->holds, on, memory_order_release);
+	/* release: pairs with keeper_term */
+	atomic_store_explicit(&k->held_until, asked + (KEEPER_GRACE_MS - KEEPER_MARGIN_MS) * NSEC_PER_MSEC,
+			      memory_order_release);
+}
+
+/* Through the session that has the lock, or is to have it. */
+static int ask(struct keeper *k, const char *sql, int64_t number, PGresult **ret_result, struct err *e)
+{
+	char text[24];
+	const char *values[] = { text };
+	int64_t asked = clock_now();
+	int ret;
+
+	snprintf(text, sizeof(text), "%lld", (long long)number);
+	ret = conn_query(k->conn, sql, 1, values, clock_after_ms(QUERY_MS), ret_result, e);
+	/* relaxed: this thread's own */
+	if (!ret && atomic_load_explicit(&k->term, memory_order_relaxed))
+		confirm(k, asked);
+	return ret;
 }
 
 void keeper_list_dead(struct keeper *k, struct buf *out)
@@ -84,17 +106,20 @@ void keeper_list_dead(struct keeper *k, struct buf *out)
 /* One of another session's still means that this one has not ended for the server. */
 static int take_lock(struct keeper *k, struct err *e)
 {
-	char number[24];
-	const char *values[] = { number };
+	int64_t number = k->context->routes->instance, asked = clock_now();
 	PGresult *res;
-	int ret;
+	int ret = ask(k, take_sql, number, &res, e);
 
-	snprintf(number, sizeof(number), "%lld", (long long)k->context->routes->instance);
-	ret = conn_query(k->conn, take_sql, 1, values, clock_after_ms(QUERY_MS), &res, e);
 	if (ret)
 		return ret;
-	if (*PQgetvalue(res, 0, 0) != 't')
-		ret = err_set(e, STRAND_EINVAL, "the lock of instance %s is still held by an earlier session", number);
+	if (*PQgetvalue(res, 0, 0) != 't') {
+		ret = err_set(e, STRAND_EINVAL, "the lock of instance %lld is still held by an earlier session",
+			      (long long)number);
+	} else {
+		/* relaxed: published by confirm */
+		atomic_store_explicit(&k->term, ++k->last_term, memory_order_relaxed);
+		confirm(k, asked);
+	}
 	PQclear(res);
 	return ret;
 }
@@ -109,8 +134,6 @@ static int connect_keeper(struct keeper *k, struct err *e)
 		ret = conn_script(k->conn, pins_sql, deadline, e);
 	if (!ret)
 		ret = take_lock(k, e);
-	if (!ret)
-		hold(k, true);
 	return ret;
 }
 
@@ -118,7 +141,9 @@ static int connect_keeper(struct keeper *k, struct err *e)
  * have been started anew. */
 static void disconnect(struct keeper *k)
 {
-	hold(k, false);
+	/* relaxed: who sees it late is no worse off than who looked before; and the lock is
+	 * not another's before the grace */
+	atomic_store_explicit(&k->term, 0, memory_order_relaxed);
 	conn_close(k->conn);
 	k->conn = NULL;
 	k->n_others = 0;
@@ -141,17 +166,14 @@ static void note_other(struct keeper *k, int64_t number)
 
 static int find_others(struct keeper *k, const struct route *r, struct err *e)
 {
-	char number[24];
-	const char *values[] = { number };
 	struct buf sql = BUF_INIT;
 	PGresult *res;
 	int ret;
 
-	snprintf(number, sizeof(number), "%lld", (long long)k->context->routes->instance);
 	buf_init(&sql);
 	buf_addf(&sql, others_sql, r->receipts, r->number, LEASES);
 	ret = sql.failed ? err_set(e, STRAND_ENOMEM, "out of memory")
-		: conn_query(k->conn, sql.data, 1, values, clock_after_ms(QUERY_MS), &res, e);
+		: ask(k, sql.data, k->context->routes->instance, &res, e);
 	buf_release(&sql);
 	if (ret)
 		return ret;
@@ -163,13 +185,9 @@ static int find_others(struct keeper *k, const struct route *r, struct err *e)
 
 static int probe(struct keeper *k, struct keeper_other *o, struct err *e)
 {
-	char number[24];
-	const char *values[] = { number };
 	PGresult *res;
-	int ret;
+	int ret = ask(k, probe_sql, o->number, &res, e);
 
-	snprintf(number, sizeof(number), "%lld", (long long)o->number);
-	ret = conn_query(k->conn, probe_sql, 1, values, clock_after_ms(QUERY_MS), &res, e);
 	if (ret)
 		return ret;
 	if (*PQgetvalue(res, 0, 0) != 't')

@@ -24,6 +24,7 @@
 #include "strand/context.h"
 
 #define KEEPER_GRACE_MS 5000
+#define KEEPER_MARGIN_MS 1000	/* of it, that is not counted on */
 #define KEEPER_OTHERS 64	/* instances that are looked at at a time */
 
 /* The key of an instance's lock, of its number as text.  Of the number space of advisory
@@ -42,7 +43,9 @@ struct keeper {
 	struct conn *conn;		/* the keeper's own; NULL while there is none */
 	size_t n_others;		/* the same */
 	struct keeper_other others[KEEPER_OTHERS];
-	_Atomic bool holds;
+	uint64_t last_term;		/* the same: how often the lock was taken */
+	_Atomic uint64_t term;		/* which time it is held; 0: it is not */
+	_Atomic int64_t held_until;	/* clock_now() based: nobody takes anything over before */
 	_Atomic unsigned users;		/* threads that may have leases */
 	pthread_mutex_t lock;		/* of what follows */
 	size_t n_dead;
@@ -58,8 +61,11 @@ void keeper_release(struct keeper *k);
 void keeper_enter(struct keeper *k);
 void keeper_leave(struct keeper *k);
 
-/* Is the lock held?  Without it nothing may be leased: others would take it over. */
-bool keeper_holds(const struct keeper *k);
+/* For how many times the lock has been taken, if it is held for certain: the server said
+ * so within the grace.  Else 0: nothing may be leased, and nothing that was leased be
+ * handled, for others may have taken it over.  Another number than before says the same
+ * of what was leased before. */
+uint64_t keeper_term(const struct keeper *k);
 
 /* The instances that are dead, as a bigint[] for PostgreSQL.  One may have taken its
  * lock again since, so who takes a lease over tries for it, shared, in the same

@@ -40,7 +40,7 @@ bool process_ready(struct worker *w)
 		tell_no_start(w, r, &e);
 		(void)!event_wait(&x->stop->drain, clock_after_ms(READY_MS));
 	}
-	if (!ret && !keeper_holds(x->keeper)) {
+	if (!ret && !keeper_term(x->keeper)) {
 		activity_set("waiting for the keeper");
 		(void)!event_wait(&x->stop->drain, clock_after_ms(READY_MS / 10));
 		return false;
@@ -135,13 +135,23 @@ static int claim_and_hand_out(struct process_batch *p, struct session *s, struct
 
 /* --- the exchange ------------------------------------------------------------- */
 
+/* A process that is sent a strand late, because we were stopped, or the one before took
+ * its time, is not to handle what others have taken over. */
+static bool is_leased(const void *arg)
+{
+	const struct process_batch *p = arg;
+
+	return keeper_term(p->keeper) == p->term;
+}
+
 /* One request for each row that was answered; `places` becomes theirs. */
 static int make_requests(struct process_batch *p, struct err *e)
 {
 	struct batch *b = p->batch;
 	int rows = p->rows ? PQntuples(p->rows) : 0;
 
-	p->exchange = (struct exchange){ .tag = b->route->conf->tag, .source = b->route->conf->source };
+	p->exchange = (struct exchange){ .tag = b->route->conf->tag, .source = b->route->conf->source,
+					 .may_send = is_leased, .arg = p };
 	if (!rows)
 		return 0;
 	p->exchange.requests = calloc((size_t)rows, sizeof(*p->exchange.requests));
@@ -217,10 +227,14 @@ static void forget_leases(struct process_batch *p)
 
 int process_attempt(struct worker *w, struct batch *b, struct session **s, struct err *e)
 {
-	struct process_batch p = { .batch = b, .once = b->route->conf->delivery == DELIVERY_AT_MOST_ONCE };
+	const struct keeper *keeper = w->context->keeper;
+	struct process_batch p = { .batch = b, .once = b->route->conf->delivery == DELIVERY_AT_MOST_ONCE,
+				   .keeper = keeper, .term = keeper_term(keeper) };
 	uint64_t odd;
 	int ret;
 
+	if (!p.term)
+		return batch_failed(b, STAGE_CLAIM, err_set(e, STRAND_ECONN, "the keeper has lost its session"), e);
 	p.places = calloc(b->n, sizeof(*p.places));
 	if (!p.places)
 		return batch_failed(b, STAGE_CLAIM, err_set(e, STRAND_ENOMEM, "out of memory"), e);

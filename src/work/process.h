@@ -18,6 +18,8 @@
 struct process_batch {
 	struct batch *batch;
 	bool once;		/* the route delivers at most once */
+	const struct keeper *keeper;
+	uint64_t term;		/* the keeper's, in which they are leased */
 	PGresult *rows;		/* the requests' */
 	struct exchange exchange;
 	size_t *places;		/* of the requests in the batch */

@@ -66,3 +66,24 @@ def test_one_that_lives_again_keeps_its_new_leases(db, daemon, wait_until):
     other.close()
     for n in range(6):
         assert p.in_state(db, f"AD_{n}", "failed", wait_until, 15)["sqlstate"] == "SROUT"
+
+
+def test_what_was_taken_over_is_not_sent_any_more(db, daemon, wait_until):
+    """A service that was stopped, and lost its sessions meanwhile: its process has one
+    strand; the others of the batch are never sent when it goes on."""
+    first = p.serve(db, daemon, delivery="at-most-once", batch=5)
+    service.publish_many(db, "ad_strands", "AD_", 5, [p.PLAN], kind="sleep", timeframe="2")
+    wait_until(lambda: p.calls(db))
+    first.signal(signal.SIGSTOP)
+    try:
+        db.cluster.admin("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                         f" WHERE datname = '{db.name}' AND application_name = 'strandd'")
+        p.serve(db, daemon, delivery="at-most-once")
+        wait_until(lambda: list(service.states(db, "dm", p.PLAN).values()) == ["failed"] * 5, 20)
+    finally:
+        first.signal(signal.SIGCONT)
+    first.wait_log("again")
+    time.sleep(4)
+    assert len(p.calls(db)) == 1
+    p.publish(db, "AD_6")
+    p.in_state(db, "AD_6", "done", wait_until)
