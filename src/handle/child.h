@@ -92,7 +92,7 @@ unsigned child_failed_starts(const struct child *c);
  * Call it only when child_wait answered 0; where the process has died since, all are
  * UNSENT.  Each request's state says what became of it.  When one is LOST the process
  * is gone with its group, and the supervisor starts another; where it had read nothing
- * of a request, that one is UNSENT though it was written.  No more are sent once
+ * of a request, that one is UNSENT though it was written, and has been taken back.  No more are sent once
  * replies of 64 MiB (or of max_line, if that is more) are in hand: what is held is that
  * and in_flight answers at most.
  * `stop_fd` (-1: none) readable: nothing more is sent, what is out is waited for until

@@ -1,6 +1,7 @@
 /* One exchange with a process: requests to its stdin, answers from its stdout, in one
  * loop that waits for both.  The worker's thread. */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -172,14 +173,29 @@ static void tell_ending(struct talk *t)
 	memcpy(t->lost.sqlstate, SQLSTATE_HANDLER_DIED, sizeof(t->lost.sqlstate));
 }
 
-/* Bytes of what was written that the process has not read. */
-static uint64_t unread(const struct talk *t)
+/* Bytes of what was written that the process has not read, taken back: what is sent to
+ * another one is not to be read by who has left the group, or is not dead yet.  Where
+ * that cannot be done all counts as read. */
+static uint64_t take_back(const struct talk *t)
+{
+	char path[40], piece[LINE_READER_PIECE];
+	uint64_t left = 0;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", t->c->process.in);
+	fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	while (fd >= 0 && ((n = read(fd, piece, sizeof(piece))) > 0 || (n < 0 && errno == EINTR)))
+		left += n > 0 ? (uint64_t)n : 0;
+	close_fd(&fd);
+	return left < t->written ? left : t->written;
+}
+
+static bool has_read(const struct talk *t)
 {
 	int n = 0;
 
-	if (ioctl(t->c->process.in, FIONREAD, &n) < 0 || n < 0)
-		return 0;
-	return (uint64_t)n < t->written ? (uint64_t)n : t->written;
+	return ioctl(t->c->process.in, FIONREAD, &n) < 0 || (uint64_t)n < t->written;
 }
 
 /* Of those that were written. */
@@ -207,7 +223,7 @@ static bool hold(struct child *c)
 	return usable;
 }
 
-static void let_go(struct talk *t, bool has_read)
+static void let_go(struct talk *t, bool proven)
 {
 	struct child *c = t->c;
 	bool wanted;
@@ -216,7 +232,7 @@ static void let_go(struct talk *t, bool has_read)
 	c->held = false;
 	c->served += (unsigned)t->next;
 	c->answered |= t->answered_at != 0;
-	if (has_read) {
+	if (proven) {
 		c->proven = true;
 		c->failed_starts = 0;
 		c->trouble.code = 0;
@@ -242,12 +258,14 @@ static void begin(struct exchange *x)
 
 static void end(struct talk *t)
 {
-	uint64_t read_to;
+	bool proven = has_read(t);
 
-	if (t->given_up)
-		await_end(t);
-	read_to = t->written - unread(t);
 	if (t->given_up) {
+		uint64_t read_to;
+
+		await_end(t);
+		read_to = t->written - take_back(t);
+		proven = read_to > 0;
 		tell_ending(t);
 		tell_lost(t, read_to);
 	} else if (t->in_closed) {
@@ -257,7 +275,7 @@ static void end(struct talk *t)
 		buf_release(&t->c->out);
 	else
 		buf_clear(&t->c->out);
-	let_go(t, read_to > 0);
+	let_go(t, proven);
 }
 
 int child_exchange(struct child *c, struct exchange *x, int stop_fd, int now_fd, struct err *e)

@@ -209,6 +209,37 @@ START_TEST(what_was_not_read_is_not_lost)
 }
 END_TEST
 
+/* It has left the group, and holds stdin: what is to be sent to another is not for it. */
+START_TEST(what_is_sent_again_is_read_by_nobody)
+{
+	struct exchange *x = make_requests(10);
+	char script[512], text[64] = "";
+	struct child *c;
+	FILE *f;
+
+	snprintf(script, sizeof(script),
+		 "import os\n"
+		 "while os.read(0, 1) != b'\\n': pass\n"
+		 "gone, say = os.pipe()\n"
+		 "if os.fork(): os.close(say), os.read(gone, 1), os._exit(9)\n"
+		 "os.setsid(), os.close(1), os.close(2), os.close(say)\n"
+		 "import time; time.sleep(0.5)\n"
+		 "data = os.read(0, 1 << 16)\n"
+		 "with open('%s.tmp', 'w') as f: f.write('%%d bytes' %% len(data))\n"
+		 "os.rename('%s.tmp', '%s')\n", flag_path(), flag_path(), flag_path());
+	c = add_python(script);
+	wait_until_up(c);
+	run(c, x);
+	assert_states(x, "LUUUUUUUUU");
+	wait_for_flag();
+	f = fopen(flag_path(), "re");
+	ck_assert(fgets(text, sizeof(text), f) != NULL);
+	fclose(f);
+	ck_assert_str_eq(text, "0 bytes");
+	free_requests(x);
+}
+END_TEST
+
 /* What was written before it died counts, to the last whole line. */
 START_TEST(half_a_line_and_death)
 {
@@ -584,6 +615,7 @@ int main(void)
 	tcase_add_test(t, a_crash_loses_what_was_read);
 	tcase_add_test(t, a_signal_is_named);
 	tcase_add_test(t, what_was_not_read_is_not_lost);
+	tcase_add_test(t, what_is_sent_again_is_read_by_nobody);
 	tcase_add_test(t, half_a_line_and_death);
 	tcase_add_test(t, a_death_is_noticed_though_stdout_is_open);
 	tcase_add_test(t, garbage_is_quoted);
