@@ -14,8 +14,7 @@ static void settled(struct talk *t, int64_t now)
 {
 	t->answered_at = now;
 	t->outstanding--;
-	while (t->oldest < t->next && !talk_is_out(t, t->oldest))
-		t->oldest++;
+	talk_pass_settled(t);
 }
 
 static struct request *find(struct talk *t, const struct answer *a)

@@ -46,6 +46,7 @@ enum request_state {
 	REQUEST_ANSWERED,
 	REQUEST_FAILED,		/* the handler says so, or its answer cannot be taken */
 	REQUEST_LOST,		/* the process has read of it, and not answered: what it did is not known */
+	REQUEST_LATE,		/* not sent: `send_before` had come */
 };
 
 struct request {
@@ -54,6 +55,7 @@ struct request {
 	unsigned attempt;
 	const char *row;	/* the strand as JSON text */
 	size_t row_len;
+	int64_t send_before;	/* clock_now() based; 0: no matter when */
 	size_t place;		/* the caller's own */
 	/* Out: */
 	enum request_state state;

@@ -20,6 +20,17 @@ bool talk_may_send(struct talk *t)
 	return !t->stopping;
 }
 
+static bool is_late(struct talk *t, struct request *r, int64_t now)
+{
+	if (!r->send_before || now < r->send_before)
+		return false;
+	r->state = REQUEST_LATE;
+	r->begin = t->made;
+	t->next++;
+	talk_pass_settled(t);
+	return true;
+}
+
 /* Makes requests as far as they may be sent, and a little ahead of what is written. */
 static int make_requests(struct talk *t, int64_t now)
 {
@@ -31,6 +42,8 @@ static int make_requests(struct talk *t, int64_t now)
 		struct request *r = &t->x->requests[t->next];
 		size_t before = out->len;
 
+		if (is_late(t, r, now))
+			continue;
 		request_write(out, &(struct request_line){ .tag = t->x->tag, .source = t->x->source,
 			      .attempt = r->attempt, .deadline_ms = p->timeout_ms, .row = r->row,
 			      .row_len = r->row_len });
@@ -48,8 +61,11 @@ static int make_requests(struct talk *t, int64_t now)
 void talk_withdraw(struct talk *t)
 {
 	while (t->next > t->oldest && t->x->requests[t->next - 1].begin >= t->written) {
+		bool out = talk_is_out(t, t->next - 1);
 		struct request *r = &t->x->requests[--t->next];
 
+		if (!out)
+			continue;
 		t->c->out.len -= (size_t)(t->made - r->begin);
 		t->made = r->begin;
 		t->outstanding--;

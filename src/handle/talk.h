@@ -39,6 +39,12 @@ static inline bool talk_is_out(const struct talk *t, size_t i)
 	return i < t->next && t->x->requests[i].state == REQUEST_UNSENT;
 }
 
+static inline void talk_pass_settled(struct talk *t)
+{
+	while (t->oldest < t->next && !talk_is_out(t, t->oldest))
+		t->oldest++;
+}
+
 /* Ends the process, and with that the exchange.  The text goes behind "the process". */
 int talk_give_up(struct talk *t, enum order order, int code, const char *sqlstate, const char *text);
 int talk_no_memory(struct talk *t);

@@ -100,7 +100,10 @@ static int send_hand_out(struct batch *b, struct session *s, const char *ids, st
 static int hand_out(struct process_batch *p, struct session *s, const char *ids, struct err *e)
 {
 	struct batch *b = p->batch;
-	int ret = batch_failed(b, STAGE_CLAIM, send_hand_out(b, s, ids, e), e);
+	int ret;
+
+	p->asked_at = clock_now();
+	ret = batch_failed(b, STAGE_CLAIM, send_hand_out(b, s, ids, e), e);
 
 	if (!ret && FAILPOINT("handout.sent"))
 		ret = batch_failed(b, STAGE_COMMIT, err_set(e, STRAND_ECONN, "failpoint handout.sent"), e);
@@ -144,6 +147,14 @@ static bool is_leased(const void *arg)
 	return keeper_term(p->keeper) == p->term;
 }
 
+/* Whoever waits for those before it in the batch may expire meanwhile. */
+static int64_t send_before(const struct process_batch *p, int row)
+{
+	if (PQgetisnull(p->rows, row, 5))
+		return 0;
+	return p->asked_at + strtoll(PQgetvalue(p->rows, row, 5), NULL, 10) * NSEC_PER_MSEC;
+}
+
 /* One request for each row that was answered; `places` becomes theirs. */
 static int make_requests(struct process_batch *p, struct err *e)
 {
@@ -163,7 +174,7 @@ static int make_requests(struct process_batch *p, struct err *e)
 			p->exchange.requests[p->exchange.n++] = (struct request){
 				.id = b->items[at]->id, .attempt = b->items[at]->leased,
 				.row = PQgetvalue(p->rows, i, 3), .row_len = (size_t)PQgetlength(p->rows, i, 3),
-				.place = at };
+				.send_before = send_before(p, i), .place = at };
 	}
 	return 0;
 }

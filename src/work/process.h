@@ -21,6 +21,7 @@ struct process_batch {
 	const struct keeper *keeper;
 	uint64_t term;		/* the keeper's, in which they are leased */
 	PGresult *rows;		/* the requests' */
+	int64_t asked_at;	/* for them; clock_now() based */
 	struct exchange exchange;
 	size_t *places;		/* of the requests in the batch */
 	size_t n_lost;

@@ -200,7 +200,8 @@ static int settle_one(struct process_batch *p, struct session *s, const struct r
 	struct delivery *d = p->batch->items[q->place];
 	struct err why = { .code = STRAND_ECONN };
 
-	if (q->state == REQUEST_UNSENT)
+	/* Too late, says our clock: the server's decides when it is claimed again. */
+	if (q->state == REQUEST_UNSENT || q->state == REQUEST_LATE)
 		return give_back(p, s, q->place, e);
 	if (q->state == REQUEST_FAILED)
 		return settle_failed(p, s, q, e);

@@ -1,5 +1,7 @@
 #include "work/settle_sql.h"
 
+#include <stdio.h>
+
 #include "instance/keeper.h"
 #include "work/receipt.h"
 
@@ -13,8 +15,8 @@
  * planner choose, and a join order can call the handler before the claim is known.
  * Each row is made when it is asked for, so a strand's timeout is judged just before
  * its handler is called.  What is beyond max_batch_bytes is left for the next batch;
- * a first strand that is larger goes alone. */
-static void build_claimed(struct buf *b, const struct route *r, const char *running)
+ * a first strand that is larger goes alone.  `more`: columns besides. */
+static void build_claimed(struct buf *b, const struct route *r, const char *running, const char *more)
 {
 	buf_addf(b,
 		 "WITH lifted AS MATERIALIZED (SELECT " PINS(PIN_OFF) "),"
@@ -23,7 +25,7 @@ static void build_claimed(struct buf *b, const struct route *r, const char *runn
 		 "   coalesce((y.p).attempt, 0) AS charged, coalesce(y.timeouts[2], 0) AS odd,"
 		 "   coalesce((y.p).state = 'running' AND (y.p).instance <> $2::bigint, false) AS orphan,"
 		 "   coalesce((y.p).attempt, 0) + CASE WHEN (y.p).state = 'running' AND (y.p).instance = $2::bigint THEN 0 ELSE 1 END AS attempt,"
-		 "   coalesce(" AGE_OF("(y.s).tagged_at", "y.started_at") " >= coalesce(y.timeouts[1], %s), false) AS expired"
+		 "   coalesce(" AGE_OF("(y.s).tagged_at", "y.started_at") " >= coalesce(y.timeouts[1], %s), false) AS expired%s"
 		 "  FROM (SELECT x.n, x.id, x.s, x.p, (x.p).state IS NOT NULL AS known, pg_catalog.clock_timestamp() AS started_at,"
 		 "    CASE WHEN " HAS_TIMEOUT " THEN strandd.timeouts((x.s).tags) END AS timeouts,"
 		 "    pg_catalog.sum(pg_catalog.pg_column_size(x.s)) OVER (ROWS UNBOUNDED PRECEDING) - pg_catalog.pg_column_size(x.s) AS before"
@@ -37,7 +39,7 @@ static void build_claimed(struct buf *b, const struct route *r, const char *runn
 		 "      ELSE (x.p).state IS NULL END"
 		 "    AND (x.history IS NULL OR NOT pg_catalog.pg_visible_in_snapshot((x.s).xact_id, x.history))"
 		 "    AND (SELECT count(*) FROM lifted) = 1) y WHERE y.before < %lld)",
-		 r->routes, r->where, r->timeout, r->source, r->tag_array, r->receipts, r->number,
+		 r->routes, r->where, r->timeout, more, r->source, r->tag_array, r->receipts, r->number,
 		 running, (long long)r->max_batch_bytes);
 }
 
@@ -109,7 +111,7 @@ static void build_settled(struct buf *b, const struct route *r, const struct col
 
 void settle_build(struct buf *b, const struct route *r, const struct columns *cols)
 {
-	build_claimed(b, r, "(x.p).instance = $2::bigint AND (x.p).attempt = $3::integer");
+	build_claimed(b, r, "(x.p).instance = $2::bigint AND (x.p).attempt = $3::integer", "");
 	build_handled(b, r, cols);
 	build_sent(b, r, cols);
 	build_settled(b, r, cols);
@@ -120,7 +122,7 @@ void settle_build(struct buf *b, const struct route *r, const struct columns *co
 static void build_judged(struct buf *b, const struct route *r)
 {
 	buf_addf(b,
-		 ", judged AS MATERIALIZED (SELECT c.n, c.id, c.s, c.started_at, c.odd, v.state,"
+		 ", judged AS MATERIALIZED (SELECT c.n, c.id, c.s, c.started_at, c.odd, c.left, v.state,"
 		 "   CASE v.state WHEN 'running' THEN c.attempt ELSE c.charged END AS attempt"
 		 "  FROM claimed c, LATERAL (SELECT CASE WHEN c.orphan AND %s THEN 'failed' WHEN c.expired THEN 'expired'"
 		 "    WHEN c.orphan AND c.charged >= %d THEN 'failed' ELSE 'running' END OFFSET 0) AS v(state))",
@@ -134,8 +136,10 @@ static void build_judged(struct buf *b, const struct route *r)
 void settle_build_hand_out(struct buf *b, const struct route *r)
 {
 	bool once = r->conf->delivery == DELIVERY_AT_MOST_ONCE;
+	char left[200];
 
-	build_claimed(b, r, MAY_TAKE_OVER);
+	snprintf(left, sizeof(left), ", coalesce(y.timeouts[1], %s) - " AGE_OF("(y.s).tagged_at", "y.started_at") " AS left", r->timeout);
+	build_claimed(b, r, MAY_TAKE_OVER, left);
 	build_judged(b, r);
 	buf_addf(b,
 		 ", handed AS (INSERT INTO %s AS p (route, strand_id, long_id, state, attempt, due_at, instance, error, sqlstate,"
@@ -149,7 +153,8 @@ void settle_build_hand_out(struct buf *b, const struct route *r)
 		 "   error = coalesce(excluded.error, p.error), sqlstate = coalesce(excluded.sqlstate, p.sqlstate),"
 		 "   started_at = excluded.started_at, finished_at = excluded.finished_at, marked = false"
 		 "   WHERE p.state IN ('running', 'retry') AND p.attempt IN (excluded.attempt, excluded.attempt - 1) RETURNING 1)"
-		 " SELECT j.n, j.state, j.attempt, CASE j.state WHEN 'running' THEN pg_catalog.to_jsonb(j.s)::text END, j.odd"
+		 " SELECT j.n, j.state, j.attempt, CASE j.state WHEN 'running' THEN pg_catalog.to_jsonb(j.s)::text END, j.odd,"
+		 "   CASE WHEN j.left < 1000000 THEN pg_catalog.floor(j.left * 1000)::bigint END"
 		 "  FROM judged j WHERE CASE WHEN (SELECT count(*) FROM handed) = (SELECT count(*) FROM judged) THEN true"
 		 "   ELSE strandd.lost_claim() END",
 		 r->receipts, r->number,

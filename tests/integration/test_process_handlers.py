@@ -163,6 +163,22 @@ def test_expired_ones_are_not_handed_out(db, daemon, wait_until):
     p.marked(db, "AD_1", "error:timeout", wait_until)
 
 
+def test_none_is_sent_after_its_timeout(db, daemon, wait_until):
+    """However long those before it in the batch have taken."""
+    p.serve(db, daemon, process={"in_flight": 1})
+    p.publish(db, "AD_before", "sleep", "1")
+    wait_until(lambda: p.calls(db))
+    p.publish(db, "AD_slow", "sleep", "2")
+    service.publish_many(db, "ad_strands", "AD_", 3, [p.PLAN, "timeout:2"], kind="good")
+    service.publish(db, "ad_strands", "AD_patient", [p.PLAN, "timeout:600"], kind="good")
+    for n in range(1, 4):
+        p.in_state(db, f"AD_{n}", "expired", wait_until)
+        p.marked(db, f"AD_{n}", "error:timeout", wait_until)
+    p.all_done(db, 3, wait_until)
+    assert set(p.calls(db)) == {"AD_before", "AD_slow", "AD_patient"}
+    assert db.value("SELECT max(attempt) FROM dm_receipts") == 1
+
+
 @pytest.mark.sanitize
 def test_drain(db, daemon, wait_until):
     """What is out is waited for, what is not is given back uncharged."""

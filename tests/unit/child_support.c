@@ -182,6 +182,7 @@ void assert_states(const struct exchange *x, const char *states)
 {
 	static const char letters[] = {
 		[REQUEST_UNSENT] = 'U', [REQUEST_ANSWERED] = 'A', [REQUEST_FAILED] = 'F', [REQUEST_LOST] = 'L',
+		[REQUEST_LATE] = 'E',
 	};
 	char found[64] = "";
 

@@ -69,6 +69,31 @@ START_TEST(so_many_are_in_flight)
 }
 END_TEST
 
+/* In front, between others, and so that it shows only when the one before is answered. */
+START_TEST(what_is_too_late_is_not_sent)
+{
+	struct exchange *x = make_requests(6);
+	struct child *c;
+
+	policy.in_flight = 1;
+	c = add_shell("while read line; do id=${line#*\\\"id\\\":\\\"}; id=${id%%\\\"*}; "
+		      "sleep 0.2; echo '{\"id\":\"'$id'\",\"replies\":[]}'; done");
+	wait_until_up(c);
+	x->requests[0].send_before = x->requests[2].send_before = x->requests[3].send_before = 1;
+	x->requests[1].send_before = clock_after_ms(LONG_MS);
+	x->requests[5].send_before = clock_after_ms(100);
+	run(c, x);
+	assert_states(x, "EAEEAE");
+	free_requests(x);
+	x = make_requests(1);
+	x->requests[0].send_before = 1;
+	run(c, x);
+	assert_states(x, "E");
+	free_requests(x);
+	ask_pid(add_python(ECHO));
+}
+END_TEST
+
 START_TEST(errors_are_told)
 {
 	struct child *c = add_python(
@@ -609,6 +634,7 @@ int main(void)
 	tcase_set_timeout(t, 240);
 	tcase_add_test(t, answers_come_in_any_order);
 	tcase_add_test(t, so_many_are_in_flight);
+	tcase_add_test(t, what_is_too_late_is_not_sent);
 	tcase_add_test(t, errors_are_told);
 	tcase_add_test(t, bad_answers_fail_one_strand);
 	tcase_add_test(t, answers_that_nobody_waits_for_are_dropped);
