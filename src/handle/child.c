@@ -76,12 +76,27 @@ unsigned child_failed_starts(const struct child *c)
 	return n;
 }
 
-/* The lock is held in what follows. */
+/* The lock is held. */
 static bool is_settled(const struct child *c, int64_t now)
 {
 	return c->state == CHILD_UP && (c->proven || now - c->up_at >= SETTLED_MS * NSEC_PER_MSEC);
 }
 
+bool child_is_hopeless(const struct child *c, unsigned starts)
+{
+	int64_t now = clock_now();
+	bool hopeless;
+
+	pthread_mutex_lock(&c->s->lock);
+	hopeless = c->failed_starts >= starts;
+	for (const struct child *other = c->s->children; hopeless && other; other = other->next)
+		hopeless = other == c || other->removed || !is_settled(other, now) ||
+			   !child_policy_same_route(&other->policy, &c->policy);
+	pthread_mutex_unlock(&c->s->lock);
+	return hopeless;
+}
+
+/* The lock is held in what follows. */
 static bool is_worn(const struct child *c, int64_t now)
 {
 	const struct child_policy *p = &c->policy;

@@ -90,6 +90,10 @@ struct exchange {
 int child_wait(struct child *c, int64_t deadline, int stop_fd, struct err *e) MUST_CHECK;
 unsigned child_failed_starts(const struct child *c);
 
+/* Has it failed to start so many times in a row, while no other process of its route is
+ * of use? */
+bool child_is_hopeless(const struct child *c, unsigned starts);
+
 /* Sends the requests, as many at a time as the policy allows, and takes the answers.
  * Call it only when child_wait answered 0; where the process has died since, all are
  * UNSENT.  Each request's state says what became of it.  When one is LOST the process

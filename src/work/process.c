@@ -22,7 +22,7 @@ static void tell_no_start(struct worker *w, const struct route *r, const struct 
 {
 	struct suspensions *all = w->context->suspensions;
 
-	if (child_failed_starts(w->child) >= FAILED_STARTS && !suspension_on(all, r->index))
+	if (child_is_hopeless(w->child, FAILED_STARTS) && !suspension_on(all, r->index))
 		worker_suspend(w, r, why);
 }
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import pytest
 
@@ -153,6 +154,28 @@ def test_replaced_one_by_one(db, daemon, wait_until):
     assert all(seen == [1] for seen in p.calls(db).values())
     assert len(os.listdir(p.calls_dir(db))) >= 16
     assert set(p.replies(db).values()) == {1}
+
+
+def test_a_bad_deploy_leaves_the_old_processes_at_work(db, daemon, wait_until, tmp_path):
+    """The first one that is replaced does not start: the route goes on with the other."""
+    bad = tmp_path / "bad"
+    command = ["/bin/sh", "-c", f"test ! -e {bad} || exit 1; exec \"$@\"", "sh", *p.HANDLER]
+    d = p.serve(db, daemon, ["READY=0"], {"ready": True}, processes=2, command=command)
+    service.publish_many(db, "ad_strands", "AD_before_", 20, [p.PLAN], kind="good")
+    p.all_done(db, 20, wait_until)
+    bad.touch()
+    d.signal(signal.SIGUSR2)
+    wait_until(lambda: d.log().count("exited with status 1") >= 4, 20)
+    for n in range(20):
+        p.publish(db, f"AD_{n}")
+        time.sleep(0.1)
+    p.all_done(db, 40, wait_until, 5)
+    assert "route suspended" not in d.log()
+    bad.unlink()
+    d.signal(signal.SIGUSR2)
+    wait_until(lambda: d.log().count("has left, and is replaced") >= 2, 20)
+    p.publish(db, "AD_after")
+    p.in_state(db, "AD_after", "done", wait_until)
 
 
 def test_expired_ones_are_not_handed_out(db, daemon, wait_until):
