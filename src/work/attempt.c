@@ -108,6 +108,9 @@ bool worker_end_lease(struct worker *w, struct batch *b)
 	struct delivery *d = b->items[0];
 	struct session *s = NULL;
 	bool to_charge = d->lost[0];
+	/* Why the run failed is still to be judged. */
+	enum stage stage = b->stage;
+	enum fault fault = b->fault;
 	struct err e, ignored;
 	int ret;
 
@@ -128,6 +131,8 @@ bool worker_end_lease(struct worker *w, struct batch *b)
 		log_debug("route %s: a lease is left (%s)", b->route->conf->tag, e.text);
 	if (!to_charge)
 		d->leased = 0;
+	b->stage = stage;
+	b->fault = fault;
 	return !ret && to_charge && b->committed;
 }
 

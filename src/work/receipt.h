@@ -23,7 +23,7 @@
 #define LEASE_GRACE "interval '5 s'"
 /* But by a session of this age only.  A server that has crashed, or another that was
  * promoted, has ended all sessions: whoever made the lease may live, and gives it back
- * when it has connected again, which a worker tries every five seconds at least.
+ * when it has connected again, which a worker tries every five seconds or so.
  * (The least idle_timeout and max_lifetime let one become so old.) */
 #define LEASE_SESSION_MS 8000
 
