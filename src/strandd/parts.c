@@ -2,11 +2,9 @@
  * suspended, and the handlers' processes. */
 #include "strandd/parts.h"
 
-#include <limits.h>
 #include <stdlib.h>
 
-#define RESTART_FIRST_MS 100
-#define RESTART_CAP_MS 30000
+#include "work/process_rules.h"
 
 /* What every queue has, and the pool's: its routes share the room. */
 static struct queue_config common(const struct generation *g, const unsigned *caps, const unsigned *batch)
@@ -106,27 +104,9 @@ void stop_crews(struct generation *g)
 	free(g->queues);
 }
 
-static struct child_policy policy_of(const struct route *r)
-{
-	const struct conf_route *c = r->conf;
-	int one = c->delivery == DELIVERY_AT_MOST_ONCE ? 1 : INT_MAX;
-
-	return (struct child_policy){
-		.name = c->tag, .source = c->source, .argv = c->command, .environment = c->environment,
-		.directory = c->directory, .user = c->user, .says_ready = c->says_ready,
-		.in_flight = (unsigned)(c->in_flight ? c->in_flight : one),
-		.start_timeout_ms = c->start_timeout_ms, .timeout_ms = c->deadline_ms, .grace_ms = c->grace_ms,
-		.max_requests = (unsigned)c->max_requests, .max_lifetime_ms = c->max_lifetime_ms,
-		.max_line = (size_t)c->max_line, .max_replies = (unsigned)c->max_replies,
-		.backoff_initial_ms = RESTART_FIRST_MS, .backoff_cap_ms = RESTART_CAP_MS,
-		.starts_per_minute = (unsigned)c->restart_rate,
-		.stderr_lines_per_second = (unsigned)c->stderr_rate,
-	};
-}
-
 static int add_children(struct generation *g, struct crew *crew, struct err *e)
 {
-	const struct child_policy policy = policy_of(&g->routes->routes[crew->route]);
+	const struct child_policy policy = process_policy(g->routes->routes[crew->route].conf);
 	int ret = 0;
 
 	crew->children = calloc(crew->n_workers, sizeof(*crew->children));

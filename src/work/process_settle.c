@@ -11,6 +11,7 @@
 #include "base/failpoint.h"
 #include "pg/array.h"
 #include "strand/suspension.h"
+#include "work/process_rules.h"
 #include "work/receipt.h"
 
 /* So often a session may end while an answer is settled, at no cost. */
@@ -163,15 +164,11 @@ static int settle_answer(struct process_batch *p, struct session *s, const struc
 
 static int settle_failed(struct process_batch *p, struct session *s, const struct request *q, struct err *e)
 {
-	struct err why = { .code = STRAND_EHANDLER };
-	/* What it answered is no answer, but it has worked. */
-	bool final = q->final || (q->refused && p->once);
+	struct err why;
+	bool final = process_charge(&p->exchange, q, p->once, &why);
 
 	if (p->batch->probe && !final)
 		return give_back(p, s, q->place, e);
-	err_set(&why, STRAND_EHANDLER, "%s", q->text);
-	snprintf(why.sqlstate, sizeof(why.sqlstate), "%s", q->refused ? SQLSTATE_HANDLER_GARBAGE
-		 : final ? SQLSTATE_FINAL : SQLSTATE_HANDLER_ERROR);
 	return charge(p, s, q->place, &why, final, e);
 }
 
@@ -179,13 +176,10 @@ static int settle_failed(struct process_batch *p, struct session *s, const struc
  * time; where a strand may not run twice, each is at an end. */
 static int settle_lost(struct process_batch *p, struct session *s, const struct request *q, struct err *e)
 {
-	struct err why = p->exchange.lost;
+	struct err why;
 
-	if (p->once) {
-		err_set(&why, why.code, "%s; nobody knows what the handler did", p->exchange.lost.text);
-		snprintf(why.sqlstate, sizeof(why.sqlstate), "%s", SQLSTATE_UNKNOWN);
+	if (process_charge(&p->exchange, q, p->once, &why))
 		return charge(p, s, q->place, &why, true, e);
-	}
 	/* It was we who ended it. */
 	if (why.code == STRAND_ESTOPPED || why.code == STRAND_ENOMEM)
 		return give_back(p, s, q->place, e);
