@@ -22,6 +22,11 @@ static double seconds_left(const struct child *c, int64_t now)
 	return (double)((c->start_at - now) / (NSEC_PER_SEC / 10)) / 10;
 }
 
+static int64_t next_start(struct child *c, bool was_of_use, int64_t lived_ms, int64_t now)
+{
+	return c->policy.single ? INT64_MAX : pace_after_death(&c->pace, was_of_use, lived_ms, now);
+}
+
 static void failed_start(struct child *c, const char *why)
 {
 	struct err e;
@@ -41,9 +46,10 @@ static void not_started(struct child *c, const struct err *e, int64_t now)
 
 	snprintf(why, sizeof(why), "cannot be started: %s", e->text);
 	failed_start(c, why);
-	c->start_at = pace_after_death(&c->pace, false, 0, now);
-	log_event(LOG_LEVEL_WARNING, &f, "handler %u: %s; it is tried again in %.1f s", c->number, why,
-		  seconds_left(c, now));
+	c->start_at = next_start(c, false, 0, now);
+	if (!c->policy.single)
+		log_event(LOG_LEVEL_WARNING, &f, "handler %u: %s; it is tried again in %.1f s", c->number, why,
+			  seconds_left(c, now));
 	event_signal(&c->news);
 }
 
@@ -208,8 +214,9 @@ static void tell_death(struct child *c, bool proven, bool never_up, int64_t now)
 	else if (!proven && c->by_itself)
 		but = " before it was ready";
 	/* Its words are in the log already. */
-	log_event(LOG_LEVEL_WARNING, &f, "handler %u (pid %d) %s%s; the next is started in %.1f s", c->number,
-		  (int)c->process.pid, how, but, seconds_left(c, now));
+	if (!c->policy.single)
+		log_event(LOG_LEVEL_WARNING, &f, "handler %u (pid %d) %s%s; the next is started in %.1f s", c->number,
+			  (int)c->process.pid, how, but, seconds_left(c, now));
 	if (proven)
 		return;
 	snprintf(why, sizeof(why), "the process %s%s%s%s%s", how, but, *c->words ? ": \"" : "", c->words,
@@ -233,7 +240,7 @@ void slot_conclude(struct child *c, bool to_leave, int64_t now)
 	c->s->deaths += !orderly;
 	pthread_mutex_unlock(&c->s->lock);
 
-	c->start_at = orderly ? now : pace_after_death(&c->pace, c->answered, lived_ms, now);
+	c->start_at = orderly && !c->policy.single ? now : next_start(c, c->answered, lived_ms, now);
 	if (!orderly)
 		tell_death(c, proven, never_up, now);
 	else if (!to_leave)
