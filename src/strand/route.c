@@ -39,25 +39,30 @@ void route_table_free(struct route_table *t)
 	free(t);
 }
 
-static struct route_table *table_new(const struct conf *conf)
+static int route_init(struct route *r, const struct conf *conf, const struct conf_route *route)
+{
+	r->conf = route;
+	r->module = conf_receiver(conf, route->tag);
+	r->channel = channel_of(route->tag);
+	r->max_batch_bytes = conf->workers_max_batch_bytes;
+	set_timeout(r);
+	return r->channel ? 0 : STRAND_ENOMEM;
+}
+
+static struct route_table *table_new(const struct conf *conf, const struct conf_route *routes, size_t n)
 {
 	struct route_table *t = calloc(1, sizeof(*t));
 
 	if (!t)
 		return NULL;
-	t->routes = calloc(conf->n_routes ? conf->n_routes : 1, sizeof(*t->routes));
-	for (size_t i = 0; t->routes && i < conf->n_routes; i++) {
+	t->routes = calloc(n ? n : 1, sizeof(*t->routes));
+	for (size_t i = 0; t->routes && i < n; i++) {
 		struct route *r = &t->routes[t->n++];
 		r->index = (unsigned)i;
-		r->conf = &conf->routes[i];
-		r->module = conf_receiver(conf, r->conf->tag);
-		r->channel = channel_of(r->conf->tag);
-		r->max_batch_bytes = conf->workers_max_batch_bytes;
-		set_timeout(r);
-		if (!r->channel)
+		if (route_init(r, conf, &routes[i]))
 			break;
 	}
-	if (!t->routes || t->n < conf->n_routes || (t->n && !t->routes[t->n - 1].channel)) {
+	if (!t->routes || t->n < n || (t->n && !t->routes[t->n - 1].channel)) {
 		route_table_free(t);
 		return NULL;
 	}
@@ -91,7 +96,7 @@ static int resolve_all(struct route_table *t, const struct conf *conf, struct co
 int route_table_resolve(struct route_table **ret_table, const struct conf *conf,
 			struct conn *c, struct err *e)
 {
-	struct route_table *t = table_new(conf);
+	struct route_table *t = table_new(conf, conf->routes, conf->n_routes);
 	int ret;
 
 	if (!t)
@@ -107,6 +112,24 @@ int route_table_resolve(struct route_table **ret_table, const struct conf *conf,
 	}
 	*ret_table = t;
 	return 0;
+}
+
+int route_table_resolve_one(struct route_table **ret_table, const struct conf *conf, const struct conf_route *route,
+			    struct conn *c, struct err *e)
+{
+	struct route_table *t = table_new(conf, route, 1);
+	int ret;
+
+	if (!t)
+		return err_set(e, STRAND_ENOMEM, "out of memory");
+	ret = resolve_schema(c, e);
+	if (!ret)
+		ret = resolve_route(&t->routes[0], c, e);
+	if (ret)
+		route_table_free(t);
+	else
+		*ret_table = t;
+	return ret;
 }
 
 int route_table_connect(const struct route_table *t, struct conn **ret_conn, const struct conn_target *target,

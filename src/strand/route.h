@@ -55,6 +55,10 @@ struct route_table {
  * STRAND_ESTOPPED as conn_query. */
 int route_table_resolve(struct route_table **ret_table, const struct conf *conf,
 			struct conn *c, struct err *e) MUST_CHECK;
+/* Looks this one up, for a client that serves nothing: its instance is 0, no service's,
+ * and nothing is written.  Errors as above, but none is logged. */
+int route_table_resolve_one(struct route_table **ret_table, const struct conf *conf, const struct conf_route *route,
+			    struct conn *c, struct err *e) MUST_CHECK;
 void route_table_free(struct route_table *t);
 
 /* A connection to the routes' database, which the caller closes: conn_open, and then,

@@ -8,12 +8,10 @@
 #include "base/plural.h"
 #include "conf/report.h"
 #include "strandd/demand.h"
+#include "work/session.h"
 
 /* Of lines that answer an operator's SIGHUP: each is told, however often. */
 static const struct log_fields answer = { .fold = LOG_FOLD_NEVER };
-
-/* The server frees what an abandoned transaction of ours holds after this. */
-#define IDLE_IN_TRANSACTION_MS 10000
 
 struct conn_target target_of(const struct conf *c)
 {
@@ -23,7 +21,7 @@ struct conn_target target_of(const struct conf *c)
 		.application_name = "strandd", .search_path = c->db_search_path,
 		.connect_timeout_ms = c->db_connect_timeout_ms,
 		.lock_timeout_ms = c->db_lock_timeout_ms,
-		.idle_in_transaction_ms = IDLE_IN_TRANSACTION_MS,
+		.idle_in_transaction_ms = SESSION_IDLE_IN_TRANSACTION_MS,
 	};
 }
 

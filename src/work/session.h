@@ -8,6 +8,9 @@
 #include "strand/route.h"
 #include "work/statement.h"
 
+/* The server frees what an abandoned transaction of ours holds after this. */
+#define SESSION_IDLE_IN_TRANSACTION_MS 10000
+
 struct session_route {
 	bool ready;
 	bool served;		/* a batch of the route was committed with them */
