@@ -52,6 +52,7 @@ enum exit_code {
 	EXIT_NOT_FOUND = 3,	/* the strand, route or table asked for is not there */
 	EXIT_UNREACHABLE = 4,	/* no connection to the server */
 	EXIT_INTERRUPTED = 5,	/* stopped by a signal before the work was done */
+	EXIT_HANDLER = 6,	/* a handler that is tested failed its strand */
 };
 
 #endif

@@ -94,5 +94,6 @@ int command_withdraw(struct ctl *ctl, int argc, char **argv);
 int command_failed(struct ctl *ctl, int argc, char **argv);
 int command_reload(struct ctl *ctl, int argc, char **argv);
 int command_resume(struct ctl *ctl, int argc, char **argv);
+int command_handler_test(struct ctl *ctl, int argc, char **argv);
 
 #endif

@@ -40,6 +40,7 @@ static const struct command {
 	{ "withdraw", "Take unread strands off their routes", command_withdraw, owner },
 	{ "failed", "List, show, retry or discard what failed or expired", command_failed, owner },
 	{ "resume", "End the suspension of a route", command_resume, owner },
+	{ "handler-test", "Run a handler on one strand, and let nothing of it stand", command_handler_test, service },
 	{ "reload", "Tell strandd to read its configuration again, or to replace handlers' processes", command_reload, host },
 };
 
@@ -88,7 +89,7 @@ static char *help(int key, const char *text, void *input)
 		return NULL;
 	fputs("Commands:\n", f);
 	for (size_t i = 0; i < N_COMMANDS; i++)
-		fprintf(f, "  %-11s%s\n", commands[i].name, commands[i].summary);
+		fprintf(f, "  %-14s%s\n", commands[i].name, commands[i].summary);
 	fputs("\n`strandctl COMMAND --help' tells more about one.", f);
 	fclose(f);
 	return out;

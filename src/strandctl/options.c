@@ -145,13 +145,23 @@ error_t options_list(int key, struct argp_state *state, const char *what, struct
 	}
 }
 
-void options_parse(const struct argp *argp, int argc, char **argv, void *args)
+static void parse_words(const struct argp *argp, int argc, char **argv, unsigned flags, void *args)
 {
 	char name[64], *given = argv[0];
 
 	/* What usage and errors begin with. */
 	snprintf(name, sizeof(name), "strandctl %s", given);
 	argv[0] = name;
-	argp_parse(argp, argc, argv, 0, NULL, args);
+	argp_parse(argp, argc, argv, flags, NULL, args);
 	argv[0] = given;
+}
+
+void options_parse(const struct argp *argp, int argc, char **argv, void *args)
+{
+	parse_words(argp, argc, argv, 0, args);
+}
+
+void options_parse_in_order(const struct argp *argp, int argc, char **argv, void *args)
+{
+	parse_words(argp, argc, argv, ARGP_IN_ORDER, args);
 }

@@ -42,6 +42,9 @@ error_t options_list(int key, struct argp_state *state, const char *what, struct
 /* Parses a command's arguments; does not return when they are bad (exit code
  * EXIT_USAGE, the reason and usage on standard error) or ask for help. */
 void options_parse(const struct argp *argp, int argc, char **argv, void *args);
+/* The same, but what stands behind an argument is not looked at before that: an argument
+ * that is a program's name can keep its own options. */
+void options_parse_in_order(const struct argp *argp, int argc, char **argv, void *args);
 
 /* `text` as a whole number within bounds, or argp_error. */
 long options_number(struct argp_state *state, const char *option, const char *text, long least,

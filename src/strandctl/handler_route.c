@@ -1,0 +1,301 @@
+/* strandctl handler-test --route: a configured handler on a strand of the database. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/nearest.h"
+#include "strandctl/ask.h"
+#include "strandctl/handler_test.h"
+#include "work/process_rules.h"
+#include "work/rehearse.h"
+
+/* --- which route -------------------------------------------------------------- */
+
+struct choice {
+	const struct conf_route *route;
+	size_t n;
+	struct buf sources;	/* of those with the tag, for people */
+};
+
+static int same_table(struct ctl *ctl, const char *configured, const char *given, bool *ret_same, struct err *e)
+{
+	const char *values[] = { configured, given };
+	PGresult *res;
+	int ret = ctl_query(ctl, "SELECT to_regclass($1) = to_regclass($2)", 2, values, &res, e);
+
+	if (ret)
+		return ret;
+	*ret_same = *PQgetvalue(res, 0, 0) == 't';
+	PQclear(res);
+	return 0;
+}
+
+static int consider(struct choice *c, const struct handler_args *args, const struct conf_route *route, struct err *e)
+{
+	bool same = true;
+	int ret = 0;
+
+	if (strcmp(route->tag, args->route) != 0)
+		return 0;
+	buf_addf(&c->sources, "%s%s", c->sources.len ? ", " : "", route->source);
+	if (args->source)
+		ret = same_table(args->ctl, route->source, args->source, &same, e);
+	if (ret || !same)
+		return ret;
+	c->route = route;
+	c->n++;
+	return 0;
+}
+
+static int no_route(const struct handler_args *args, const struct choice *c, struct err *e)
+{
+	const struct conf *conf = args->ctl->conf;
+	const char **tags = calloc(conf->n_routes + 1, sizeof(*tags));
+	const char *near;
+
+	if (c->sources.len && args->source) {
+		free(tags);
+		return err_set(e, STRAND_ENOENT, "no route for %s from %s is configured in %s; there is one from: %s",
+			       args->route, args->source, conf->file, c->sources.data);
+	}
+	for (size_t i = 0; tags && i < conf->n_routes; i++)
+		tags[i] = conf->routes[i].tag;
+	near = tags ? nearest(args->route, tags, conf->n_routes) : NULL;
+	if (!conf->n_routes)
+		err_set(e, STRAND_ENOENT, "no route is configured: --config FILE names the configuration that has %s",
+			args->route);
+	else
+		err_set(e, STRAND_ENOENT, "no route for %s is configured in %s%s%s%s", args->route, conf->file,
+			near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+	free(tags);
+	return STRAND_ENOENT;
+}
+
+/* Also one that this configuration's daemon leaves to another. */
+static int find_route(const struct conf_route **ret, const struct handler_args *args, struct err *e)
+{
+	const struct conf *conf = args->ctl->conf;
+	struct choice c = { 0 };
+	int code = 0;
+
+	buf_init(&c.sources);
+	for (size_t i = 0; !code && i < conf->n_routes; i++)
+		code = consider(&c, args, &conf->routes[i], e);
+	for (size_t i = 0; !code && i < conf->n_left_out; i++)
+		code = consider(&c, args, &conf->left_out[i], e);
+	if (!code && c.n > 1)
+		code = err_set(e, STRAND_EINVAL, "%s is a route of several tables: say which with --source: %s", args->route,
+			       c.sources.data);
+	else if (!code && !c.n)
+		code = no_route(args, &c, e);
+	*ret = c.route;
+	buf_release(&c.sources);
+	return code;
+}
+
+/* --- which strand ------------------------------------------------------------- */
+
+/* *ret_running: its receipt is a lease. */
+static int find_strand(struct ctl *ctl, const struct route *r, const char *id, bool *ret_running, struct err *e)
+{
+	const char *values[] = { id };
+	struct buf sql = BUF_INIT;
+	PGresult *res;
+	int ret;
+
+	buf_init(&sql);
+	buf_addf(&sql, "SELECT coalesce(t.tags @> %s, false), coalesce(t.tags::text, 'null'), coalesce((SELECT p.state = 'running'"
+		 " FROM %s p WHERE p.route = %d AND p.strand_id = strandd.receipt_key($1) COLLATE \"C\"), false)"
+		 " FROM %s t WHERE t.id = $1", r->tag_array, r->receipts, r->number, r->source);
+	ret = sql.failed ? err_set(e, STRAND_ENOMEM, "out of memory") : ctl_query(ctl, sql.data, 1, values, &res, e);
+	buf_release(&sql);
+	if (ret)
+		return ret;
+	if (!PQntuples(res))
+		ret = err_set(e, STRAND_ENOENT, "no strand %s in %s; strandctl recent --table %s shows some", id, r->source,
+			      r->source);
+	else if (*PQgetvalue(res, 0, 0) != 't')
+		ret = err_set(e, STRAND_ENOENT, "strand %s does not bear the tag %s, but %.200s: the route would never get it;"
+			      " write a copy with the tag", id, r->conf->tag, PQgetvalue(res, 0, 1));
+	else
+		*ret_running = *PQgetvalue(res, 0, 2) == 't';
+	PQclear(res);
+	return ret;
+}
+
+/* What a process does is done. */
+static int confirm(const struct handler_args *args, const struct route *r, bool running, struct err *e)
+{
+	static const char real[] = "what its handler does outside of the database is real, and is not rolled back";
+	char question[700];
+
+	if (!route_is_process(r))
+		return 0;
+	if (running)
+		ctl_warn("the receipt of strand %s is a lease: strandd has it in hand, or has died with it", args->words.items[0]);
+	if (r->conf->delivery != DELIVERY_AT_MOST_ONCE || args->yes)
+		return 0;
+	if (!isatty(STDIN_FILENO))
+		return err_set(e, STRAND_EINVAL, "%s delivers at most once, and %s: say --yes if that is meant", r->conf->tag,
+			       real);
+	snprintf(question, sizeof(question), "%.200s delivers at most once, and %s.\nRun it on strand %.200s?", r->conf->tag, real,
+		 args->words.items[0]);
+	return ask_yes(args->ctl, question, e);
+}
+
+/* --- what came of it ---------------------------------------------------------- */
+
+static const char *consequence(enum fault fault)
+{
+	switch (fault) {
+	case FAULT_CONFIGURATION:
+		return "the route would be suspended, or, where other strands go through, the strand be charged with it";
+	case FAULT_CONNECTION:
+		return "the strand would run again alone, behind a lease, and be charged with it if it comes again";
+	default:
+		return "the strand would be tried again soon, a few times at no cost";
+	}
+}
+
+static int take_replies(struct handler_verdict *v, const PGresult *rows, struct err *e)
+{
+	v->n_replies = (size_t)PQntuples(rows);
+	buf_adds(&v->replies, "[");
+	for (int i = 0; i < PQntuples(rows); i++)
+		buf_addf(&v->replies, "%s%s", i ? ", " : "", PQgetvalue(rows, i, 0));
+	buf_adds(&v->replies, "]");
+	return v->replies.failed ? err_set(e, STRAND_ENOMEM, "out of memory") : 0;
+}
+
+static int take(struct handler_verdict *v, struct rehearsed *d, struct err *e)
+{
+	v->receipt = d->receipt;
+	d->receipt = NULL;
+	v->why = d->why;
+	switch (d->state) {
+	case ITEM_SETTLED:
+		v->outcome = HANDLER_REPLIED;
+		return take_replies(v, d->replies, e);
+	case ITEM_EXPIRED:
+		v->outcome = HANDLER_EXPIRED;
+		return 0;
+	case ITEM_TAKEN:
+		return err_set(e, STRAND_EFULL, "another session has strand %s, or the turn of its serial route, in hand: try"
+			       " it again in a moment", v->id);
+	case ITEM_GONE:
+		return err_set(e, STRAND_ENOENT, "strand %s is gone, or history of a route that is just being attached", v->id);
+	default:
+		v->outcome = HANDLER_FAILED;
+		v->retry = d->state != ITEM_FAILED;
+		v->becomes = d->state == ITEM_PUT_OFF ? consequence(d->fault)
+			: v->retry ? "the strand would be tried again after its backoff"
+			: "the strand would be failed, and not be tried again";
+		return 0;
+	}
+}
+
+/* --- the two kinds ------------------------------------------------------------ */
+
+static int run_function(struct rehearsal *r, struct handler_verdict *v, struct err *e)
+{
+	struct rehearsed d;
+	int64_t began = clock_now();
+	int ret = rehearse_function(r, &d, e);
+
+	v->ms = (clock_now() - began) / NSEC_PER_MSEC;
+	if (!ret)
+		ret = take(v, &d, e);
+	rehearsed_release(&d);
+	return ret;
+}
+
+static int run_process(struct rehearsal *r, struct handler_verdict *v, char *row, struct ctl *ctl, struct err *e)
+{
+	const struct conf_route *conf = r->batch.route->conf;
+	struct child_policy policy = process_policy(conf);
+	struct request q = { .id = v->id, .attempt = v->attempt, .row = row, .row_len = strlen(row) };
+	struct exchange x = { .tag = conf->tag, .source = conf->source, .n = 1, .requests = &q };
+	struct rehearsed d = { 0 };
+	int ret = handler_process_ask(&policy, &x, ctl, &v->ms, e);
+
+	if (ret == STRAND_EHANDLER) {
+		v->outcome = HANDLER_FAILED;
+		v->why = *e;
+		v->becomes = "the route would be suspended after three such starts";
+		ret = 0;
+	} else if (!ret) {
+		ret = rehearse_answer(r, &x, &d, e);
+		if (!ret)
+			ret = take(v, &d, e);
+	}
+	rehearsed_release(&d);
+	exchange_release(&x);
+	return ret;
+}
+
+static int hand_out(struct rehearsal *r, struct handler_verdict *v, struct ctl *ctl, struct err *e)
+{
+	struct rehearsed d;
+	char *row;
+	int ret = rehearse_hand_out(r, &row, &d, e);
+
+	if (!ret && row)
+		ret = run_process(r, v, row, ctl, e);
+	else if (!ret)
+		ret = take(v, &d, e);
+	free(row);
+	rehearsed_release(&d);
+	return ret;
+}
+
+/* As strandd's workers have it, but for the name. */
+static struct conn_target service_target(const struct ctl *ctl)
+{
+	struct conn_target t = ctl->target;
+
+	t.lock_timeout_ms = ctl->conf->db_lock_timeout_ms;
+	t.idle_in_transaction_ms = SESSION_IDLE_IN_TRANSACTION_MS;
+	return t;
+}
+
+static int rehearse(const struct handler_args *args, struct rehearsal *r, struct handler_verdict *v, struct err *e)
+{
+	const struct route *route = r->batch.route;
+	bool running = false;
+	int ret = find_strand(args->ctl, route, v->id, &running, e);
+
+	if (!ret)
+		ret = confirm(args, route, running, e);
+	if (ret)
+		return ret;
+	if (route->suspended)
+		ctl_warn("the route is suspended: strandd probes it now and then, and strandctl resume %s ends that",
+			 route->conf->tag);
+	rehearsal_choose(r, v->id, v->attempt);
+	return route_is_process(route) ? hand_out(r, v, args->ctl, e) : run_function(r, v, e);
+}
+
+int handler_route_run(const struct handler_args *args, struct handler_verdict *v, struct err *e)
+{
+	struct ctl *ctl = args->ctl;
+	const struct conf_route *route;
+	struct conn_target target;
+	struct rehearsal r = { 0 };
+	int ret = ctl_connect_installed(ctl, e);
+
+	if (!ret)
+		ret = find_route(&route, args, e);
+	if (ret)
+		return ret;
+	target = service_target(ctl);
+	v->id = args->words.items[0];
+	v->tag = route->tag;
+	v->source = route->source;
+	ret = rehearsal_open(&r, ctl->conf, route, &target, ctl->conn, ctl->interrupted.fd, e);
+	if (ret)
+		return ret;
+	ret = rehearse(args, &r, v, e);
+	rehearsal_close(&r);
+	return ret;
+}
