@@ -103,23 +103,51 @@ static int word(struct check *c)
 	return fault(c, begin, what);
 }
 
+/* At "\\uXXXX"; -1: it is not that. */
+static long code_unit(const char *at, const char *end)
+{
+	long code = 0;
+
+	if (end - at < 6 || at[0] != '\\' || at[1] != 'u')
+		return -1;
+	for (int i = 2; i < 6; i++) {
+		const char *hex = "0123456789abcdef0123456789ABCDEF", *digit = at[i] ? strchr(hex, at[i]) : NULL;
+
+		if (!digit)
+			return -1;
+		code = code * 16 + (digit - hex) % 16;
+	}
+	return code;
+}
+
+static int unicode(struct check *c)
+{
+	long code = code_unit(c->at, c->end), next;
+	const char *begin = c->at;
+
+	if (code < 0)
+		return fault(c, begin, "\\u wants four hexadecimal digits");
+	if (code == 0)
+		return fault(c, begin, "PostgreSQL's text cannot hold \\u0000");
+	c->at += 6;
+	if (code < 0xd800 || code > 0xdfff)
+		return 0;
+	next = code_unit(c->at, c->end);
+	if (code > 0xdbff || next < 0xdc00 || next > 0xdfff)
+		return fault(c, begin, "half of a surrogate pair");
+	c->at += 6;
+	return 0;
+}
+
 static int escape(struct check *c)
 {
-	const char *begin = c->at++;
+	const char *what = c->at + 1;
 
-	if (c->at < c->end && *c->at == 'u') {
-		const char *hex = c->at + 1;
-
-		for (int i = 0; i < 4; i++)
-			if (hex + i >= c->end || !strchr("0123456789abcdefABCDEF", hex[i]) || !hex[i])
-				return fault(c, begin, "\\u wants four hexadecimal digits");
-		if (!memcmp(hex, "0000", 4))
-			return fault(c, begin, "PostgreSQL's text cannot hold \\u0000");
-		c->at += 4;
-	} else if (c->at == c->end || !*c->at || !strchr("\"\\/bfnrt", *c->at)) {
-		return fault(c, begin, "JSON has no such escape in a string");
-	}
-	c->at++;
+	if (what == c->end || !*what || !strchr("\"\\/bfnrtu", *what))
+		return fault(c, c->at, "JSON has no such escape in a string");
+	if (*what == 'u')
+		return unicode(c);
+	c->at += 2;
 	return 0;
 }
 

@@ -1,4 +1,5 @@
 /* Would PostgreSQL's jsonb take the text, and if not, what is wrong with it, and where?
+ * (But for numbers and strings that are too large for it.)
  * Stricter than json-c, which lets NaN and control characters pass.  Pure; any thread.
  */
 #ifndef STRANDD_HANDLE_JSON_CHECK_H
