@@ -39,7 +39,8 @@ struct child_policy {
 	int64_t backoff_initial_ms, backoff_cap_ms;	/* between starts that follow a death */
 	unsigned starts_per_minute;	/* of those, at most; 0: no bound */
 	unsigned stderr_lines_per_second;	/* into the log; more are counted and dropped */
-	bool single;			/* no other follows the first, whose end the log is not told */
+	bool single;			/* no other follows the first; how it ended the log is told only where
+					 * the worker is not: behind an answer */
 };
 
 enum request_state {

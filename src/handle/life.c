@@ -217,6 +217,9 @@ static void tell_death(struct child *c, bool proven, bool never_up, int64_t now)
 	if (!c->policy.single)
 		log_event(LOG_LEVEL_WARNING, &f, "handler %u (pid %d) %s%s; the next is started in %.1f s", c->number,
 			  (int)c->process.pid, how, but, seconds_left(c, now));
+	else if (c->answered)
+		log_event(LOG_LEVEL_WARNING, &f, "handler %u (pid %d) %s, after its answer", c->number,
+			  (int)c->process.pid, how);
 	if (proven)
 		return;
 	snprintf(why, sizeof(why), "the process %s%s%s%s%s", how, but, *c->words ? ": \"" : "", c->words,

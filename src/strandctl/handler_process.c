@@ -10,6 +10,7 @@
 #include "work/process_rules.h"
 
 #define GONE_MS 5000	/* for the supervisor to say why it is gone */
+#define LINGER_MS 100	/* for what a process writes behind its answer */
 
 /* It was there, and was gone before it had read the request. */
 static int tell_gone(struct child *c, const struct child_policy *policy, struct ctl *ctl, struct err *e)
@@ -21,6 +22,17 @@ static int tell_gone(struct child *c, const struct child_policy *policy, struct 
 	err_set(e, STRAND_EINVAL, "the process ended before it had read the strand");
 	snprintf(e->sqlstate, sizeof(e->sqlstate), "%s", SQLSTATE_HANDLER_START);
 	return STRAND_EINVAL;
+}
+
+/* What stands behind an answer would cost the process its next strand.  The log is told. */
+static void linger(struct child *c, struct ctl *ctl)
+{
+	struct exchange nothing = { .tag = "", .source = "" };
+
+	(void)!event_wait(&ctl->interrupted, clock_after_ms(LINGER_MS));
+	(void)!child_exchange(c, &nothing, -1, ctl->interrupted.fd, NULL);
+	/* Where it is ended for that, until the log has been told; else at once. */
+	(void)!child_wait(c, clock_after_ms(LINGER_MS), ctl->interrupted.fd, NULL);
 }
 
 static int ask(struct child *c, const struct child_policy *policy, struct exchange *x, struct ctl *ctl, int64_t *ret_ms,
@@ -38,6 +50,8 @@ static int ask(struct child *c, const struct child_policy *policy, struct exchan
 		ret = err_set(e, STRAND_ESTOPPED, "interrupted");
 	if (!ret && x->requests[0].state == REQUEST_UNSENT)
 		ret = tell_gone(c, policy, ctl, e);
+	else if (!ret && x->requests[0].state == REQUEST_ANSWERED)
+		linger(c, ctl);
 	if (ret == STRAND_EINVAL || ret == STRAND_ETIMEOUT)
 		e->code = ret = STRAND_EHANDLER;
 	return ret;

@@ -50,6 +50,7 @@ def alive(pid):
         return False
 
 
+@pytest.mark.sanitize
 def test_replies_are_shown_one_a_line(place):
     done = ok(run(row(), env=place))
     assert json.loads(done.stdout) == {"kind": "reply", "symbol": "1"}
@@ -126,6 +127,14 @@ def test_an_answer_that_nobody_waits_for(place):
     refused(done, FAILED, "nobody waits for", "did not answer")
 
 
+@pytest.mark.parametrize("pause", ["", "sleep 0.02;"])
+def test_what_stands_behind_an_answer(pause):
+    """The strand is settled; but strandd would end the process for it."""
+    script = f'read -r l; printf \'%s\\n\' \'{{"id":"AD_1","replies":[]}}\'; {pause} echo Debug; read -r l'
+    done = ok(run(row(), command=["sh", "-c", script]))
+    assert 'wrote a line that is not JSON: "Debug", after its answer' in done.stderr
+
+
 def test_standard_error_and_the_environment(place):
     assert "a word from me" in ok(run(row("stderr", "a word from me"), env=place)).stderr
     # as in strandd, whose own settings are not a handler's business
@@ -143,6 +152,7 @@ def test_a_group_that_ignores_sigterm_is_killed(tmp_path):
         assert not alive(pid), "left behind"
 
 
+@pytest.mark.sanitize
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted(tmp_path, number, wait_until):
     """At once, and the handler goes too."""

@@ -76,6 +76,31 @@ START_TEST(a_process_that_ends_at_once)
 }
 END_TEST
 
+/* No other follows it, and nobody is told of one, but how it ended its worker is told. */
+START_TEST(a_process_that_is_single)
+{
+	struct exchange *x = make_requests(1);
+	struct child *c;
+	struct err e;
+
+	policy.single = true;
+	c = add_shell("echo 'no module named x' >&2; exit 2");
+	ck_assert_str_eq(wait_for_failure(c), "the process exited with status 2 before it had read a request: "
+			 "\"no module named x\"");
+	ck_assert_int_eq(child_wait(c, clock_after_ms(500), -1, &e), STRAND_ETIMEOUT);
+	ck_assert_uint_eq(child_failed_starts(c), 1);
+	supervisor_remove(supervisor, c);
+	c = add_shell("read -r line; echo '{\"id\":\"S0\",\"replies\":[]}'; exit 3");
+	wait_until_up(c);
+	run(c, x);
+	assert_states(x, "A");
+	free_requests(x);
+	wait_for_log("exited with status 3, after its answer");
+	ck_assert_int_eq(child_wait(c, clock_after_ms(500), -1, &e), STRAND_ETIMEOUT);
+	ck_assert_uint_eq(logged_times("next is started"), 0);
+}
+END_TEST
+
 START_TEST(a_process_that_is_never_ready)
 {
 	struct child *c;
@@ -552,6 +577,7 @@ int main(void)
 	tcase_add_test(t, a_command_that_is_not_there);
 	tcase_add_test(t, what_cannot_be_started_says_why);
 	tcase_add_test(t, a_process_that_ends_at_once);
+	tcase_add_test(t, a_process_that_is_single);
 	tcase_add_test(t, a_process_that_is_never_ready);
 	tcase_add_test(t, a_process_that_says_something_else);
 	tcase_add_test(t, nothing_is_sent_before_it_is_ready);
