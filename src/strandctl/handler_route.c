@@ -10,6 +10,8 @@
 #include "work/process_rules.h"
 #include "work/rehearse.h"
 
+#define TURN_MS 10000	/* in which a strand should be to be had again */
+
 /* --- which route -------------------------------------------------------------- */
 
 struct choice {
@@ -195,6 +197,23 @@ static int take(struct handler_verdict *v, struct rehearsed *d, struct err *e)
 	}
 }
 
+/* The process has run, and is not to have run for nothing because a service has looked at
+ * the strand just now. */
+static int settle(struct rehearsal *r, const struct exchange *x, struct ctl *ctl, struct rehearsed *d, struct err *e)
+{
+	int64_t enough = clock_after_ms(TURN_MS);
+	int ret = rehearse_answer(r, x, d, e);
+
+	while (!ret && d->state == ITEM_TAKEN && clock_now() < enough) {
+		(void)!event_wait(&ctl->interrupted, clock_after_ms(TURN_MS / 100));
+		ret = ctl_interrupted(ctl) ? err_set(e, STRAND_ESTOPPED, "interrupted") : rehearse_answer(r, x, d, e);
+	}
+	if (!ret && d->state == ITEM_TAKEN)
+		ret = err_set(e, STRAND_EFULL, "the process has run, but another session has strand %s, or the turn of its"
+			      " serial route, in hand since: what it answered was not looked at", r->id);
+	return ret;
+}
+
 /* --- the two kinds ------------------------------------------------------------ */
 
 static int run_function(struct rehearsal *r, struct handler_verdict *v, struct err *e)
@@ -225,7 +244,7 @@ static int run_process(struct rehearsal *r, struct handler_verdict *v, char *row
 		v->becomes = "the route would be suspended after three such starts";
 		ret = 0;
 	} else if (!ret) {
-		ret = rehearse_answer(r, &x, &d, e);
+		ret = settle(r, &x, ctl, &d, e);
 		if (!ret)
 			ret = take(v, &d, e);
 	}

@@ -99,6 +99,7 @@ def unchanged(db):
 
 # --- functions
 
+@pytest.mark.sanitize
 def test_replies_as_they_would_be_written(db, configured, unchanged):
     service.publish(db, "dm_strands", "DM_old", ["trader:execute_plan"], symbol="old")
     service.publish(db, "AD_strands", "AD_1", [PLAN], regime=json.dumps([
@@ -186,6 +187,7 @@ def test_faults_that_are_not_just_the_strands(db, configured, unchanged, kind, a
         assert v["sqlstate"] == sqlstate
 
 
+@pytest.mark.sanitize
 def test_a_function_that_catches_its_timeout(db, configured, unchanged):
     """The session is ended, as strandd's would be."""
     p.publish(db, "AD_1")
@@ -284,6 +286,7 @@ def process_config(db, configured, **options):
     return configured([ps.route(db, **options)])
 
 
+@pytest.mark.sanitize
 def test_a_process(db, configured, unchanged):
     p.publish(db, "AD_1", "replies", '[{"dm_decision": {"i": 9223372036854775807, "d": 1.10}, "tags": ["alpha:decision_feedback"]}]')
     config = process_config(db, configured)
@@ -329,6 +332,23 @@ def test_no_transaction_is_open_while_a_process_runs(db, configured, unchanged, 
         assert states and set(states) == {"idle"}
         assert process.wait(20) == 0
         process.communicate()
+
+
+def test_a_process_has_not_run_for_nothing(db, configured, unchanged, wait_until):
+    """Where another session has the strand just when it has answered."""
+    p.publish(db, "AD_1", "sleep", "1")
+    config = process_config(db, configured)
+    with unchanged:
+        process = subprocess.Popen(argv(config, "--route", PLAN, "AD_1"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True)
+        wait_until(lambda: ps.calls(db))
+        other = db.connect(autocommit=False)
+        assert db.value("SELECT pg_try_advisory_xact_lock(hashtextextended('AD_1', strandd.lock_seed('dm_receipts', route)))"
+                        " FROM dm_routes WHERE tag = %s", (PLAN,), other)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.communicate(timeout=2)
+        other.rollback()
+        assert "1 reply" in process.communicate(timeout=20)[1] and process.returncode == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
