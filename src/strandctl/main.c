@@ -89,7 +89,7 @@ static char *help(int key, const char *text, void *input)
 		return NULL;
 	fputs("Commands:\n", f);
 	for (size_t i = 0; i < N_COMMANDS; i++)
-		fprintf(f, "  %-14s%s\n", commands[i].name, commands[i].summary);
+		fprintf(f, "  %-13s%s\n", commands[i].name, commands[i].summary);
 	fputs("\n`strandctl COMMAND --help' tells more about one.", f);
 	fclose(f);
 	return out;
