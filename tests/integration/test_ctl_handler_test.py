@@ -116,7 +116,14 @@ def test_a_failure_is_told_to_people(place):
 def test_a_command_that_is_no_handler(command, text):
     v = verdict(run(row(), "--json", command=command), FAILED)
     assert v["sqlstate"] == "SRNEW" and text in v["error"]
-    refused(run(row(), command=command), FAILED, "suspended")
+    err = refused(run(row(), command=command), FAILED, "suspended")
+    assert "next is started" not in err and "tried again" not in err
+
+
+def test_a_process_that_closes_its_standard_input():
+    """In the middle of the request."""
+    done = run(row(symbol="x" * 200000), command=["sh", "-c", "exec <&-; exec sleep 1"])
+    refused(done, FAILED, "before it had read a request")
 
 
 def test_an_answer_that_nobody_waits_for(place):
