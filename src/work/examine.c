@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/failpoint.h"
+#include "instance/keeper.h"
 
 #define EXAMINE_TIMEOUT_MS 10000
 
@@ -48,11 +49,23 @@ static void judge(struct batch *b, size_t i, bool bears, const char *state, bool
 /* The receipt asks for a strand that is not there any more, or bears the tag no more. */
 static int put_to_rest(struct batch *b, struct session *s, size_t i, struct err *e)
 {
-	const char *values[] = { b->items[i]->id };
+	bool process = route_is_process(b->route);
+	char instance[24];
+	struct buf dead = BUF_INIT;
+	const char *values[] = { b->items[i]->id, instance, NULL };
+	int ret;
 
 	b->states[i] = ITEM_GONE;
-	return conn_query(s->conn, s->routes[b->route->index].sql.rest, 1, values,
-			  clock_after_ms(EXAMINE_TIMEOUT_MS), NULL, e);
+	snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
+	buf_init(&dead);
+	if (process)
+		keeper_list_dead(b->context->keeper, &dead);
+	values[2] = dead.data;
+	ret = dead.failed ? err_set(e, STRAND_ENOMEM, "out of memory")
+		: conn_query(s->conn, s->routes[b->route->index].sql.rest, process ? 3 : 1, values,
+			     clock_after_ms(EXAMINE_TIMEOUT_MS), NULL, e);
+	buf_release(&dead);
+	return ret;
 }
 
 static int judge_all(struct batch *b, struct session *s, const size_t *positions, const PGresult *res,

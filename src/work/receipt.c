@@ -88,6 +88,7 @@ void receipt_build_rest(struct buf *b, const struct route *r)
 		 "UPDATE %s p SET state = 'withdrawn', due_at = NULL, finished_at = pg_catalog.clock_timestamp()"
 		 " WHERE p.route = %d AND p.strand_id = " RECEIPT_KEY("$1")
 		 "  AND coalesce(p.state IN ('running', 'retry'), false) AND p.due_at <= pg_catalog.clock_timestamp()"
-		 "  AND NOT EXISTS (SELECT FROM %s t WHERE t.id = $1 AND coalesce(t.tags OPERATOR(pg_catalog.@>) %s, false))",
-		 r->receipts, r->number, r->source, r->tag_array);
+		 "  AND NOT EXISTS (SELECT FROM %s t WHERE t.id = $1 AND coalesce(t.tags OPERATOR(pg_catalog.@>) %s, false))%s",
+		 r->receipts, r->number, r->source, r->tag_array,
+		 route_is_process(r) ? " AND (p.state = 'retry' OR " MAY_TAKE_OVER("p.instance") ")" : "");
 }

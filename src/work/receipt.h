@@ -8,6 +8,7 @@
 #define STRANDD_WORK_RECEIPT_H
 
 #include "base/buf.h"
+#include "instance/keeper.h"
 #include "strand/route.h"
 #include "strand/sqlstate.h"
 
@@ -27,6 +28,11 @@
  * (The least idle_timeout and max_lifetime let one become so old.) */
 #define LEASE_SESSION_MS 8000
 
+/* Whether a process's lease is one's own, which memory does not know, or of an instance
+ * that is dead, and still is.  $2 one's own, $3 those that are dead. */
+#define MAY_TAKE_OVER(instance) "CASE WHEN " instance " = $2::bigint THEN true WHEN " instance " = ANY ($3::bigint[])" \
+	" THEN pg_catalog.pg_try_advisory_xact_lock_shared(" KEEPER_LOCK_KEY(instance "::text") ") ELSE false END"
+
 /* $1 id, $2 instance, $3 error, $4 sqlstate, $5 the leased attempt or 0, $6 whether it is
  * the last.  An attempt
  * has failed: `retry`, due by the database's clock, or `failed` when it was the last.
@@ -44,8 +50,10 @@ void receipt_build_lease(struct buf *b, const struct route *r);
  * lock on the strand. */
 void receipt_build_give_back(struct buf *b, const struct route *r);
 
-/* $1 id.  A retry, or a lease that was left behind, whose strand is gone or bears the
- * tag no more, comes to rest as `withdrawn`. */
+/* $1 id; of a process's route also $2 instance, $3 the instances that are dead.  A retry,
+ * or a lease that was left behind, whose strand is gone or bears the tag no more, comes
+ * to rest as `withdrawn`.  A process is at work outside of any transaction, so the lock
+ * on the strand does not say that its lease was left behind. */
 void receipt_build_rest(struct buf *b, const struct route *r);
 
 #endif

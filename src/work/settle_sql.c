@@ -2,7 +2,6 @@
 
 #include <stdio.h>
 
-#include "instance/keeper.h"
 #include "work/receipt.h"
 
 /* Elements `timeout:<seconds>`, beside the route's tag; strict, because jsonpath's lax mode looks into
@@ -129,17 +128,13 @@ static void build_judged(struct buf *b, const struct route *r)
 		 r->conf->delivery == DELIVERY_AT_MOST_ONCE ? "true" : "false", r->conf->attempts);
 }
 
-/* One's own, which memory does not know; or of an instance that is dead, and still is. */
-#define MAY_TAKE_OVER "CASE WHEN (x.p).instance = $2::bigint THEN true WHEN (x.p).instance = ANY ($3::bigint[])" \
-	" THEN pg_catalog.pg_try_advisory_xact_lock_shared(" KEEPER_LOCK_KEY("(x.p).instance::text") ") ELSE false END"
-
 void settle_build_hand_out(struct buf *b, const struct route *r)
 {
 	bool once = r->conf->delivery == DELIVERY_AT_MOST_ONCE;
 	char left[200];
 
 	snprintf(left, sizeof(left), ", coalesce(y.timeouts[1], %s) - " AGE_OF("(y.s).tagged_at", "y.started_at") " AS left", r->timeout);
-	build_claimed(b, r, MAY_TAKE_OVER, left);
+	build_claimed(b, r, MAY_TAKE_OVER("(x.p).instance"), left);
 	build_judged(b, r);
 	buf_addf(b,
 		 ", handed AS (INSERT INTO %s AS p (route, strand_id, long_id, state, attempt, due_at, instance, error, sqlstate,"

@@ -87,3 +87,18 @@ def test_what_was_taken_over_is_not_sent_any_more(db, daemon, wait_until):
     assert len(p.calls(db)) == 1
     p.publish(db, "AD_6")
     p.in_state(db, "AD_6", "done", wait_until)
+
+
+def test_a_strand_that_is_deleted_while_it_is_handled(db, daemon, wait_until):
+    """What its handler did is done all the same, whoever else looks at the lease."""
+    p.serve(db, daemon)
+    p.publish(db, "AD_1", "sleep", "12")
+    wait_until(lambda: p.calls(db).get("AD_1"))
+    db.execute("DELETE FROM ad_strands")
+    p.serve(db, daemon)
+    wait_until(lambda: p.replies(db) == {"AD_1": 1}, 20, what=lambda: p.receipt(db, "AD_1"))
+    assert p.receipt(db, "AD_1")["state"] == "done"
+    # one that is left behind comes to rest
+    lease_of(db, "AD_2", 4711)
+    db.execute("DELETE FROM ad_strands")
+    p.in_state(db, "AD_2", "withdrawn", wait_until)
