@@ -23,26 +23,28 @@ struct child_policy process_policy(const struct conf_route *c)
 	};
 }
 
-static bool charge_failed(const struct request *q, bool once, struct err *ret_why)
+bool process_charge_work(const struct err *why, bool once, struct err *ret_why)
 {
-	/* What it answered is no answer, but it has worked. */
-	bool final = q->final || (q->refused && once);
-
-	err_set(ret_why, STRAND_EHANDLER, "%s", q->text);
-	snprintf(ret_why->sqlstate, sizeof(ret_why->sqlstate), "%s", q->refused ? SQLSTATE_HANDLER_GARBAGE
-		 : final ? SQLSTATE_FINAL : SQLSTATE_HANDLER_ERROR);
-	return final;
+	*ret_why = *why;
+	if (!once)
+		return false;
+	err_set(ret_why, why->code, "%s; nobody knows what the handler did", why->text);
+	snprintf(ret_why->sqlstate, sizeof(ret_why->sqlstate), "%s", SQLSTATE_UNKNOWN);
+	return true;
 }
 
 bool process_charge(const struct exchange *x, const struct request *q, bool once, struct err *ret_why)
 {
-	*ret_why = (struct err){ 0 };
-	if (q->state == REQUEST_FAILED)
-		return charge_failed(q, once, ret_why);
-	*ret_why = x->lost;
-	if (!once)
-		return false;
-	err_set(ret_why, x->lost.code, "%s; nobody knows what the handler did", x->lost.text);
-	snprintf(ret_why->sqlstate, sizeof(ret_why->sqlstate), "%s", SQLSTATE_UNKNOWN);
-	return true;
+	struct err why = { .code = STRAND_EHANDLER };
+
+	if (q->state == REQUEST_LOST)
+		return process_charge_work(&x->lost, once, ret_why);
+	err_set(&why, STRAND_EHANDLER, "%s", q->text);
+	snprintf(why.sqlstate, sizeof(why.sqlstate), "%s", q->refused ? SQLSTATE_HANDLER_GARBAGE
+		 : q->final ? SQLSTATE_FINAL : SQLSTATE_HANDLER_ERROR);
+	/* What it answered is no answer, but it has worked. */
+	if (q->refused)
+		return process_charge_work(&why, once, ret_why);
+	*ret_why = why;
+	return q->final;
 }

@@ -14,4 +14,7 @@ struct child_policy process_policy(const struct conf_route *c);
  * when it is not to be tried again; `once`: its route delivers at most once. */
 bool process_charge(const struct exchange *x, const struct request *q, bool once, struct err *ret_why);
 
+/* The same where the process has worked, and `why` is all that we have of it. */
+bool process_charge_work(const struct err *why, bool once, struct err *ret_why);
+
 #endif

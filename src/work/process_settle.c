@@ -117,6 +117,14 @@ static int charge(struct process_batch *p, struct session *s, size_t at, const s
 	return ret == STRAND_EPROTO && conn_usable(s->conn) ? 0 : ret;
 }
 
+static int charge_work(struct process_batch *p, struct session *s, size_t at, const struct err *why, struct err *e)
+{
+	struct err charged;
+	bool final = process_charge_work(why, p->once, &charged);
+
+	return charge(p, s, at, &charged, final, e);
+}
+
 static int give_back(struct process_batch *p, struct session *s, size_t at, struct err *e)
 {
 	p->batch->states[at] = ITEM_PUT_OFF;
@@ -131,7 +139,7 @@ static int blame(struct process_batch *p, struct session *s, size_t at, const st
 
 	(void)!batch_failed(b, STAGE_HANDLE, STRAND_ESQL, why);
 	if (b->fault == FAULT_HANDLER || b->fault == FAULT_CONFIGURATION || ++d->races >= FREE_RACES)
-		return charge(p, s, at, why, p->once, e);
+		return charge_work(p, s, at, why, e);
 	*e = *why;
 	return STRAND_ESQL;
 }
@@ -176,15 +184,14 @@ static int settle_failed(struct process_batch *p, struct session *s, const struc
  * time; where a strand may not run twice, each is at an end. */
 static int settle_lost(struct process_batch *p, struct session *s, const struct request *q, struct err *e)
 {
-	struct err why;
-
-	if (process_charge(&p->exchange, q, p->once, &why))
-		return charge(p, s, q->place, &why, true, e);
+	const struct err *why = &p->exchange.lost;
 	/* It was we who ended it. */
-	if (why.code == STRAND_ESTOPPED || why.code == STRAND_ENOMEM)
+	bool free = why->code == STRAND_ESTOPPED || why->code == STRAND_ENOMEM;
+
+	if (p->once || (p->n_lost == 1 && !p->batch->probe && !free))
+		return charge_work(p, s, q->place, why, e);
+	if (free)
 		return give_back(p, s, q->place, e);
-	if (p->n_lost == 1 && !p->batch->probe)
-		return charge(p, s, q->place, &why, false, e);
 	p->batch->items[q->place]->alone = true;
 	return give_back(p, s, q->place, e);
 }
@@ -205,7 +212,7 @@ static int settle_one(struct process_batch *p, struct session *s, const struct r
 		return settle_answer(p, s, q, e);
 	err_set(&why, STRAND_ECONN, "the session ended while its replies were written");
 	snprintf(why.sqlstate, sizeof(why.sqlstate), "%s", d->lost);
-	return charge(p, s, q->place, &why, p->once, e);
+	return charge_work(p, s, q->place, &why, e);
 }
 
 static int begin(struct batch *b, struct session *s, struct err *e)

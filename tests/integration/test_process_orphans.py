@@ -85,11 +85,26 @@ def test_at_most_once_may_be_told_to_retry(db, daemon, wait_until):
     assert p.in_state(db, "AD_1", "done", wait_until)["attempt"] == 2
 
 
-def test_replies_that_are_refused_are_final_at_most_once(db, daemon, wait_until):
+@pytest.mark.parametrize("kind, argument, text", [
+    ("replies", '[{"nonsense": 1}]', "nonsense"), ("replies", "7", "no array"), ("raw", "a stray print", "stray print"),
+])
+def test_answers_that_cannot_be_taken_are_final_at_most_once(db, daemon, strandctl, wait_until, kind, argument, text):
+    """The handler has done something, and nobody knows what: so says the strand, and it is
+    not to be run again by mistake."""
     p.serve(db, daemon, delivery="at-most-once", attempts=3)
-    p.publish(db, "AD_1", "replies", '[{"nonsense": 1}]')
+    p.publish(db, "AD_1", kind, argument)
     failed = p.in_state(db, "AD_1", "failed", wait_until)
-    assert failed["attempt"] == 1 and "nonsense" in failed["error"] and p.calls(db)["AD_1"] == [1]
+    assert failed["attempt"] == 1 and text in failed["error"] and failed["sqlstate"] == "SROUT", failed
+    p.marked(db, "AD_1", "error:outcome_unknown", wait_until)
+    assert "--force" in strandctl("failed", "retry", "AD_1").stderr
+    assert p.calls(db)["AD_1"] == [1]
+
+
+def test_a_final_error_is_known_at_most_once(db, daemon, wait_until):
+    p.serve(db, daemon, delivery="at-most-once")
+    p.publish(db, "AD_1", "final")
+    assert p.in_state(db, "AD_1", "failed", wait_until)["sqlstate"] == "SRFIN"
+    p.marked(db, "AD_1", "error:processing_failed", wait_until)
 
 
 def test_unknown_commits(db, daemon, wait_until):
