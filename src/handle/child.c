@@ -76,6 +76,16 @@ unsigned child_failed_starts(const struct child *c)
 	return n;
 }
 
+bool child_is_up(const struct child *c)
+{
+	bool up;
+
+	pthread_mutex_lock(&c->s->lock);
+	up = slot_usable(c);
+	pthread_mutex_unlock(&c->s->lock);
+	return up;
+}
+
 /* The lock is held. */
 static bool is_settled(const struct child *c, int64_t now)
 {

@@ -91,6 +91,7 @@ struct exchange {
  * waits as long as the next start is put off. */
 int child_wait(struct child *c, int64_t deadline, int stop_fd, struct err *e) MUST_CHECK;
 unsigned child_failed_starts(const struct child *c);
+bool child_is_up(const struct child *c);	/* would child_wait answer 0 now, or nearly so? */
 
 /* Has it failed to start so many times in a row, while no other process of its route is
  * of use? */

@@ -212,6 +212,7 @@ static void work(struct worker *w, unsigned route, struct delivery **items, size
 
 		if (stop_level(w->context->stop) == STOP_NONE && clock_now() < enough &&
 		    (first || items[i]->high || !queue_high_waits(q)) &&
+		    (!w->child || child_is_up(w->child)) &&
 		    !suspension_on(w->context->suspensions, route) == !probe)
 			work_on(w, route, &items[i], 1, probe);
 		else {
@@ -274,6 +275,14 @@ static int64_t wake_at(const struct worker *w)
 	return next < at ? next : at;
 }
 
+/* Its process may be long in coming: what the last one left, and what woke this worker,
+ * is for the others of its crew. */
+static void hand_on(struct worker *w)
+{
+	end_last(w);
+	queue_nudge(w->queue);
+}
+
 void worker_run(void *arg)
 {
 	struct worker *w = arg;
@@ -284,6 +293,8 @@ void worker_run(void *arg)
 	while (stop_level(x->stop) == STOP_NONE) {
 		if (FAILPOINT("worker.take"))
 			continue;
+		if (w->child && !child_is_up(w->child))
+			hand_on(w);
 		if (w->child && !process_ready(w))
 			continue;
 		again_return_due(w->again, w->queue, clock_now());

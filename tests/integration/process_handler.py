@@ -39,6 +39,9 @@ def handle(request):
     elif kind == "exit":
         sys.stdout.flush()
         os._exit(int(argument))
+    elif kind == "crash_once" and not os.path.exists(argument):
+        with open(argument, "w", encoding="utf-8"):
+            os._exit(1)
     elif kind == "kill":
         os.kill(os.getpid(), int(argument))
     elif kind == "stderr":

@@ -178,6 +178,20 @@ def test_a_bad_deploy_leaves_the_old_processes_at_work(db, daemon, wait_until, t
     p.in_state(db, "AD_after", "done", wait_until)
 
 
+def test_what_a_process_left_goes_to_the_others(db, daemon, wait_until, tmp_path):
+    """At once, however long its worker waits for the next one."""
+    slow = tmp_path / "slow"
+    command = ["/bin/sh", "-c", f"test ! -e {slow} || sleep 60; exec \"$@\"", "sh", *p.HANDLER]
+    d = p.serve(db, daemon, ["READY=0"], {"ready": True, "start_timeout": "2min"}, processes=2, command=command)
+    wait_until(lambda: d.log().count("is started") == 2)
+    time.sleep(1)
+    slow.touch()
+    db.execute("INSERT INTO ad_strands (id, tags, kind, timeframe, created_at) SELECT 'AD_' || i, jsonb_build_array(%s::text),"
+               " CASE i WHEN 1 THEN 'crash_once' ELSE 'good' END, %s, now() FROM generate_series(1, 10) i",
+               (p.PLAN, str(tmp_path / "crashed")))
+    p.all_done(db, 10, wait_until, 10)
+
+
 def test_expired_ones_are_not_handed_out(db, daemon, wait_until):
     service.publish(db, "ad_strands", "AD_1", [p.PLAN, "timeout:0.001"], kind="good")
     p.serve(db, daemon)
