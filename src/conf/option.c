@@ -141,7 +141,8 @@ static const struct option route_fields[] = {
 	{ "max_workers", OPTION_INT, "workers", 0, 64, "0", IN_ROUTE(max_workers),
 	  .help = "Most workers that serve the route at a time; 0 sets no bound." },
 	{ "batch", OPTION_INT, "strands", 0, 1000, "0", IN_ROUTE(batch),
-	  .help = "Most strands that one transaction handles; 0 takes workers.batch." },
+	  .help = "Most strands that one transaction handles; 0 takes workers.batch, and process.in_flight where"
+		  " delivery is at-most-once." },
 	{ "suspend_after", OPTION_INT, "failures", 0, 1000000, "20", IN_ROUTE(suspend_after),
 	  .help = "Failures in a row, without a success, that suspend the route; 0 never does." },
 	{ "processes", OPTION_INT, "processes", 1, 64, "1", IN_ROUTE(processes),

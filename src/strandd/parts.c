@@ -40,6 +40,14 @@ static int make_process_crew(struct crew *crew, const struct route *r, struct qu
 	return make_crew(crew, &config);
 }
 
+/* What is leased and not yet sent would be lost with what is. */
+static unsigned batch_of(const struct conf_route *c, const struct conf *conf)
+{
+	unsigned batch = (unsigned)(c->batch ? c->batch : conf->workers_batch), out = process_policy(c).in_flight;
+
+	return !c->batch && c->delivery == DELIVERY_AT_MOST_ONCE && out < batch ? out : batch;
+}
+
 static int make_crews(struct generation *g, unsigned *caps, unsigned *batch)
 {
 	struct queue_config config = common(g, caps, batch);
@@ -48,7 +56,7 @@ static int make_crews(struct generation *g, unsigned *caps, unsigned *batch)
 	for (size_t i = 0; i < g->routes->n; i++) {
 		const struct conf_route *c = g->routes->routes[i].conf;
 		caps[i] = c->serial ? 1 : (unsigned)c->max_workers;
-		batch[i] = (unsigned)(c->batch ? c->batch : g->conf->workers_batch);
+		batch[i] = batch_of(c, g->conf);
 	}
 	ret = make_crew(&g->crews[g->n_crews++], &config);
 	for (size_t i = 0; !ret && i < g->routes->n; i++) {

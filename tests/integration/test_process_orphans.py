@@ -66,6 +66,21 @@ def test_at_most_once_is_not_run_again(db, daemon, strandctl, wait_until):
     assert "error:outcome_unknown" not in p.tags(db, "AD_1")
 
 
+def test_at_most_once_a_crash_costs_what_was_sent_alone(db, daemon, wait_until):
+    """Those that waited behind it were not leased yet."""
+    d = p.serve(db, daemon, delivery="at-most-once")
+    p.publish(db, "AD_1", "sleep", "1")
+    wait_until(lambda: p.calls(db))
+    service.publish_many(db, "ad_strands", "AD_more_", 20, [p.PLAN], kind="sleep", timeframe="0.3")
+    wait_until(lambda: len(p.calls(db)) == 3)
+    kill(d)
+    d.start()
+    wait_until(lambda: not {"running", "retry"} & set(service.states(db, "dm", p.PLAN).values())
+               and len(service.states(db, "dm", p.PLAN)) == 21, 40)
+    assert list(service.states(db, "dm", p.PLAN).values()).count("failed") <= 1
+    assert all(seen == [1] for seen in p.calls(db).values())
+
+
 @pytest.mark.sanitize
 def test_at_most_once_and_a_crash_of_the_process(db, daemon, wait_until):
     """What it had not seen yet is handled by the next one; what it had is at an end."""
