@@ -6,10 +6,10 @@
 #include "handle/policy.h"
 
 /* For strandd alone: its own configuration (which may hold a password) and failpoints,
- * and what systemd says to its main process. */
+ * libpq's password, and what systemd says to its main process. */
 static const char *const kept_back[] = {
-	"NOTIFY_SOCKET=", "WATCHDOG_PID=", "WATCHDOG_USEC=", "LISTEN_PID=", "LISTEN_FDS=",
-	"LISTEN_FDNAMES=", "JOURNAL_STREAM=",
+	"PGPASSWORD=", "CREDENTIALS_DIRECTORY=", "NOTIFY_SOCKET=", "WATCHDOG_PID=", "WATCHDOG_USEC=",
+	"LISTEN_PID=", "LISTEN_PIDFDID=", "LISTEN_FDS=", "LISTEN_FDNAMES=", "FDSTORE=", "JOURNAL_STREAM=",
 };
 
 static bool is_kept_back(const char *entry)

@@ -204,7 +204,8 @@ static const char REPORT[] =
 	"say = {'fds': fds[:-1], 'group': os.getpgid(0) == os.getpid(), 'cwd': os.getcwd(),\n"
 	"       'user': '%d %d %s' % (os.geteuid(), os.getegid(), os.getgroups()),\n"
 	"       'blocked': int(status['SigBlk'], 16), 'pipe': os.environ.get('NOTIFY_SOCKET'),\n"
-	"       'env': [os.environ.get(n) for n in ('HOME', 'USER', 'A', 'B', 'STRANDD_X', 'KEPT')]}\n"
+	"       'env': [os.environ.get(n) for n in ('HOME', 'USER', 'A', 'B', 'STRANDD_X', 'KEPT')],\n"
+	"       'secrets': [n for n in os.environ if n.startswith(('PGPASS', 'CREDENTIALS', 'LISTEN_', 'FDSTORE'))]}\n"
 	"print(json.dumps({'id': 'S0', 'replies': [say]}), flush=True)\n"
 	"sys.stdin.read()\n";
 
@@ -232,6 +233,10 @@ START_TEST(what_it_inherits)
 	setenv("KEPT", "k", 1);
 	setenv("STRANDD_X", "secret", 1);
 	setenv("NOTIFY_SOCKET", "/x", 1);
+	setenv("PGPASSWORD", "secret", 1);
+	setenv("CREDENTIALS_DIRECTORY", "/run/credentials/strandd.service", 1);
+	setenv("LISTEN_PIDFDID", "7", 1);
+	setenv("FDSTORE", "1", 1);
 	sigemptyset(&some);
 	sigaddset(&some, SIGUSR1);
 	sigprocmask(SIG_BLOCK, &some, NULL);
@@ -243,6 +248,7 @@ START_TEST(what_it_inherits)
 	assert_has(text, "\"cwd\": \"/usr/bin\"");
 	assert_has(text, "\"blocked\": 0");
 	assert_has(text, "\"pipe\": null");
+	assert_has(text, "\"secrets\": []");
 	assert_has(text, "\"theirs\", \"last\", null, \"k\"]");
 	free(text);
 	close(open_for_all);
