@@ -135,25 +135,45 @@ static bool at_end(struct json_scan *s)
 	return s->at == s->end;
 }
 
-int json_scan_next(struct json_scan *s, struct json_member *ret)
+/* 1: behind the bracket, or the comma, before another part; 0: all has ended. */
+static int begin_part(struct json_scan *s, char open, char close)
 {
-	struct json_member m = { 0 };
-	int r;
-
-	if (!s->inside && !take(s, '{'))
+	if (!s->inside && !take(s, open))
 		return STRAND_EPROTO;
-	if (take(s, '}'))
+	if (take(s, close))
 		return at_end(s) ? 0 : STRAND_EPROTO;
 	if (s->inside && !take(s, ','))
 		return STRAND_EPROTO;
 	s->inside = true;
-	if (!take_key(s, &m.key))
-		return STRAND_EPROTO;
-	r = take_value(s, &m);
+	return 1;
+}
+
+/* 1: *ret is what was taken. */
+static int take_part(struct json_scan *s, struct json_member m, struct json_member *ret)
+{
+	int r = take_value(s, &m);
+
 	if (r)
 		return r;
 	*ret = m;
 	return 1;
+}
+
+int json_scan_next(struct json_scan *s, struct json_member *ret)
+{
+	struct json_member m = { 0 };
+	int r = begin_part(s, '{', '}');
+
+	if (r <= 0)
+		return r;
+	return take_key(s, &m.key) ? take_part(s, m, ret) : STRAND_EPROTO;
+}
+
+int json_scan_element(struct json_scan *s, struct json_member *ret)
+{
+	int r = begin_part(s, '[', ']');
+
+	return r <= 0 ? r : take_part(s, (struct json_member){ 0 }, ret);
 }
 
 /* A word of JSON's own, or what begins like a number. */
@@ -169,7 +189,7 @@ static bool is_literal(const struct json_span *word)
 			     (*word->at == '-' && word->len > 1 && word->at[1] >= '0' && word->at[1] <= '9'));
 }
 
-bool json_scan_other(char *text, size_t len)
+bool json_scan_value(char *text, size_t len, struct json_span *ret)
 {
 	struct json_scan s;
 	struct json_member m;
@@ -177,5 +197,13 @@ bool json_scan_other(char *text, size_t len)
 	json_scan_init(&s, text, len);
 	if (take_value(&s, &m) || !at_end(&s))
 		return false;
-	return *m.value.at == '"' || *m.value.at == '[' || is_literal(&m.value);
+	*ret = m.value;
+	return *m.value.at == '"' || *m.value.at == '[' || *m.value.at == '{' || is_literal(&m.value);
+}
+
+bool json_scan_other(char *text, size_t len)
+{
+	struct json_span value;
+
+	return json_scan_value(text, len, &value) && *value.at != '{';
 }

@@ -1,12 +1,10 @@
 #include "handle/protocol.h"
 
-#include <limits.h>
 #include <string.h>
-
-#include <json.h>
 
 #include "base/utf8.h"
 #include "handle/json_scan.h"
+#include "handle/json_string.h"
 
 enum member { ID, ATTEMPT, REPLIES, ERROR, RETRY, READY, N_MEMBERS };
 
@@ -26,44 +24,15 @@ struct members {
 	size_t n_replies;
 };
 
-static void add_string(struct buf *out, const char *text)
-{
-	buf_add(out, "\"", 1);
-	for (const char *p = text; *p; p++) {
-		if ((unsigned char)*p < 0x20)
-			buf_addf(out, "\\u%04x", (unsigned)*p);
-		else if (*p == '"' || *p == '\\')
-			buf_add(out, (const char[]){ '\\', *p }, 2);
-		else
-			buf_add(out, p, 1);
-	}
-	buf_add(out, "\"", 1);
-}
-
-/* A newline can only be between its tokens; PostgreSQL writes none. */
-static void add_row(struct buf *out, const char *row, size_t len)
-{
-	const char *newline;
-
-	while ((newline = memchr(row, '\n', len))) {
-		size_t before = (size_t)(newline - row);
-		buf_add(out, row, before);
-		buf_add(out, " ", 1);
-		row += before + 1;
-		len -= before + 1;
-	}
-	buf_add(out, row, len);
-}
-
 void request_write(struct buf *out, const struct request_line *r)
 {
 	buf_adds(out, "{\"v\":1,\"tag\":");
-	add_string(out, r->tag);
+	json_string_add(out, r->tag, strlen(r->tag));
 	buf_adds(out, ",\"source\":");
-	add_string(out, r->source);
+	json_string_add(out, r->source, strlen(r->source));
 	buf_addf(out, ",\"attempt\":%u,\"deadline_ms\":%lld,\"strand\":", r->attempt,
 		 (long long)r->deadline_ms);
-	add_row(out, r->row, r->row_len);
+	json_line_add(out, r->row, r->row_len);
 	buf_adds(out, "}\n");
 }
 
@@ -88,75 +57,13 @@ static bool same(const char *text, size_t len, const char *other)
 	return len == strlen(other) && !memcmp(text, other, len);
 }
 
-/* What the string means; NULL, and *ret_code says why.  To be put back. */
-static struct json_object *read_string(const struct json_span *string, int *ret_code)
-{
-	struct json_tokener *tok;
-	struct json_object *o = NULL;
-
-	*ret_code = STRAND_EPROTO;
-	if (string->len > INT_MAX - 2)
-		return NULL;
-	tok = json_tokener_new_ex(2);
-	if (!tok) {
-		*ret_code = STRAND_ENOMEM;
-		return NULL;
-	}
-	json_tokener_set_flags(tok, JSON_TOKENER_STRICT);
-	/* With its quotes. */
-	o = json_tokener_parse_ex(tok, string->at - 1, (int)string->len + 2);
-	if (json_tokener_get_error(tok) != json_tokener_success || !json_object_is_type(o, json_type_string)) {
-		json_object_put(o);
-		o = NULL;
-	}
-	json_tokener_free(tok);
-	return o;
-}
-
-/* A string without its quotes, decoded in place: no escape is shorter than what it
- * stands for. */
-static int decode(struct json_span *string)
-{
-	struct json_object *o;
-	size_t len;
-	int ret;
-
-	if (!memchr(string->at, '\\', string->len))
-		return 0;
-	o = read_string(string, &ret);
-	if (!o)
-		return ret;
-	len = (size_t)json_object_get_string_len(o);
-	ret = len <= string->len ? 0 : STRAND_EPROTO;
-	if (!ret) {
-		memcpy(string->at, json_object_get_string(o), len);
-		/* Half a letter must not be left behind it. */
-		memset(string->at + len, ' ', string->len - len);
-		string->len = len;
-	}
-	json_object_put(o);
-	return ret;
-}
-
 /* The key is left as it is: the line may have to be quoted. */
 static enum member which(const struct json_span *key)
 {
-	struct json_object *o = NULL;
-	const char *text = key->at;
-	size_t len = key->len;
 	enum member m = 0;
-	int code;
 
-	if (memchr(key->at, '\\', key->len)) {
-		o = read_string(key, &code);
-		if (!o)
-			return N_MEMBERS;
-		text = json_object_get_string(o);
-		len = (size_t)json_object_get_string_len(o);
-	}
-	while (m < N_MEMBERS && !same(text, len, names[m]))
+	while (m < N_MEMBERS && !json_string_is(*key, names[m], strlen(names[m])))
 		m++;
-	json_object_put(o);
 	return m;
 }
 
@@ -191,11 +98,8 @@ static int no_answer(const char *line, size_t len, const char *what, struct err 
 /* A string as the text has it: *span, with its quotes, loses them. */
 static bool unquote(struct json_span *span)
 {
-	if (!span->at || span->len < 2 || *span->at != '"')
-		return false;
-	span->at++;
-	span->len -= 2;
-	return true;
+	*span = json_string_inside(*span);
+	return span->at != NULL;
 }
 
 static int find_id(char *line, size_t len, struct members *m, struct answer *ret, struct err *e)
@@ -209,7 +113,7 @@ static int find_id(char *line, size_t len, struct members *m, struct answer *ret
 		return no_answer(line, len, "wrote an answer without an \"id\"", e);
 	if (!unquote(id))
 		return no_answer(line, len, "wrote an answer whose \"id\" is no string", e);
-	r = decode(id);
+	r = json_string_decode(id);
 	if (r == STRAND_ENOMEM)
 		return err_set(e, r, "no memory for an answer");
 	if (r || !id->len || !utf8_valid(id->at, id->len))
@@ -267,7 +171,7 @@ static int find_error(struct members *m, struct answer *ret, struct err *e)
 {
 	struct json_span *error = &m->value[ERROR];
 	const struct json_span *retry = &m->value[RETRY];
-	int r = unquote(error) ? decode(error) : STRAND_EPROTO;
+	int r = unquote(error) ? json_string_decode(error) : STRAND_EPROTO;
 	char *nul;
 
 	if (r == STRAND_ENOMEM)

@@ -7,6 +7,7 @@
 #include "base/beat.h"
 #include "base/clock.h"
 #include "base/failpoint.h"
+#include "pg/hosts.h"
 
 /* One server of libpq's lists; NULL is libpq's own default. */
 struct host {
@@ -78,77 +79,35 @@ static int attempt_failed(struct conn *c, size_t number, int code, const char *w
 		       or_default(PQdb(c->pg)), or_default(PQuser(c->pg)), (int)strcspn(why, "\n"), why);
 }
 
-/* Number of elements; 0 when one of them is empty, which stands for a default. */
-static size_t count(const char *list)
-{
-	size_t n = 1;
-
-	if (*list == ',' || strstr(list, ",,"))
-		return 0;
-	for (const char *p = list; *p; p++) {
-		n += *p == ',';
-		if (*p == ',' && !p[1])
-			return 0;
-	}
-	return n;
-}
-
-static char *list_of(PQconninfoOption *options, const char *keyword)
-{
-	for (PQconninfoOption *o = options; o && o->keyword; o++)
-		if (!strcmp(o->keyword, keyword))
-			return o->val && *o->val ? o->val : NULL;
-	return NULL;
-}
-
-/* Cuts the next element off; a single one is everybody's. */
-static const char *next(char **list, size_t n)
-{
-	return n > 1 ? strsep(list, ",") : *list;
-}
-
-/* How many hosts there are, from wherever libpq has them; 1 also where its lists
- * do not fit each other, which is its to say, or leave something to a default. */
-static size_t several(char *host, char *hostaddr, char *port)
-{
-	size_t n = host ? count(host) : hostaddr ? count(hostaddr) : 1;
-	size_t ports = port ? count(port) : 1;
-
-	if (host && hostaddr && count(hostaddr) != n)
-		return 1;
-	return n > 1 && (ports == 1 || ports == n) ? n : 1;
-}
-
 int connect_server(struct conn *c, int64_t deadline, struct err *e)
 {
-	PQconninfoOption *options;
-	char *hosts, *addresses, *ports;
+	char host[512], hostaddr[64], port[16];
+	struct hosts hosts = { 0 };
 	const char *why = "";
-	size_t n, n_ports;
-	int ret = 0;
+	int ret;
 
 	c->pg = start_connection(c->target, &(struct host){ 0 });
-	options = c->pg ? PQconninfo(c->pg) : NULL;
-	if (!options)
+	if (!c->pg)
 		return err_set(e, STRAND_ENOMEM, "out of memory");
-	hosts = list_of(options, "host");
-	addresses = list_of(options, "hostaddr");
-	ports = list_of(options, "port");
-	n = several(hosts, addresses, ports);
-	n_ports = ports ? count(ports) : 1;
-	for (size_t i = 0; i < n; i++) {
+	ret = hosts_read(&hosts, c->pg, e);
+	if (ret)
+		return ret;
+	for (unsigned i = 0; i < hosts.n; i++) {
 		int64_t now = clock_now();
-		struct host h = { next(&hosts, n), next(&addresses, n), next(&ports, n_ports) };
-		if (n > 1) {
+		struct host h = { hosts_element(hosts.host, i, host, sizeof(host)),
+				  hosts_element(hosts.hostaddr, i, hostaddr, sizeof(hostaddr)),
+				  hosts_element(hosts.port, i, port, sizeof(port)) };
+		if (hosts.n > 1) {
 			PQfinish(c->pg);
 			c->pg = start_connection(c->target, &h);
 		}
-		ret = c->pg ? finish_connection(c, now + (deadline - now) / (int64_t)(n - i), &why) : STRAND_ENOMEM;
+		ret = c->pg ? finish_connection(c, now + (deadline - now) / (int64_t)(hosts.n - i), &why)
+			: STRAND_ENOMEM;
 		if (!ret || !c->pg || ret == STRAND_ESTOPPED)
 			break;
 		attempt_failed(c, i, ret, why, e);
 	}
-	PQconninfoFree(options);
+	hosts_release(&hosts);
 	if (ret == STRAND_ENOMEM)
 		return err_set(e, ret, "out of memory");
 	return ret == STRAND_ESTOPPED ? attempt_failed(c, 0, ret, why, e) : ret;
