@@ -15,7 +15,7 @@ source_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 build_root=${STRANDD_BUILD_ROOT:-$source_root/build}
 
 # shellcheck disable=SC2034  # used by those who source this file
-build_packages=(build-essential autoconf automake pkg-config libpq-dev libjson-c-dev
+build_packages=(build-essential autoconf automake libtool pkg-config libpq-dev libjson-c-dev
 	libconfig-dev liburcu-dev libmicrohttpd-dev libsmartcols-dev libsystemd-dev check)
 # shellcheck disable=SC2034
 server_packages=(postgresql-15 postgresql-client-15)
@@ -173,6 +173,7 @@ copy_source()
 
 	mkdir -p "$stage"
 	tar -C "$source_root" -cf - --exclude-vcs --exclude=./build --exclude='*.o' --exclude='*.a' \
+		--exclude='*.lo' --exclude='*.la' --exclude=.libs --exclude=./libtool --exclude=./strand.pc \
 		--exclude=.deps --exclude=.dirstamp --exclude=__pycache__ --exclude=.pytest_cache \
 		--exclude=./Makefile --exclude=./Makefile.in --exclude=./configure \
 		--exclude=./aclocal.m4 --exclude=./build-aux --exclude=./autom4te.cache \

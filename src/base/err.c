@@ -59,6 +59,8 @@ const char *err_name(int code)
 		return "STRAND_EHANDLER";
 	case STRAND_EPROTO:
 		return "STRAND_EPROTO";
+	case STRAND_EDOUBT:
+		return "STRAND_EDOUBT";
 	default:
 		return "unknown error";
 	}

@@ -1,36 +1,26 @@
-/* Error codes of every function in this project that can fail.
+/* Errors of every function in this project that can fail.
  *
- * A function returns 0 (or a count) on success and one of these negative codes
- * on failure; its `ret_` parameters are then untouched.  Text for people is
- * made where the fault is known and carried in a `struct err`, so low layers
- * need not log.
+ * A function returns 0 (or a count) on success and one of the negative codes of
+ * include/strand/error.h, which libstrand's callers see too, on failure; its `ret_`
+ * parameters are then untouched.  Text for people is made where the fault is known
+ * and carried in a `struct err`, so low layers need not log.
  */
 #ifndef STRANDD_BASE_ERR_H
 #define STRANDD_BASE_ERR_H
 
 #include <stdbool.h>
 
+#include "strand/error.h"
+
 #define MUST_CHECK __attribute__((warn_unused_result))
 #define PRINTF_LIKE(fmt, first) __attribute__((format(printf, fmt, first)))
 
-enum err_code {
-	STRAND_OK = 0,
-	STRAND_ENOMEM = -1,	/* out of memory */
-	STRAND_EINVAL = -2,	/* bad input: configuration, argument, name */
-	STRAND_ENOENT = -3,	/* the named thing does not exist */
-	STRAND_EFULL = -4,	/* a bound is reached */
-	STRAND_ECONN = -5,	/* connection lost, refused or not to be had */
-	STRAND_ETIMEOUT = -6,	/* the deadline passed */
-	STRAND_ESTOPPED = -7,	/* told to stop while waiting */
-	STRAND_ESQL = -8,	/* a statement failed; the SQLSTATE says why */
-	STRAND_ESYS = -9,	/* a system call failed; the text holds strerror */
-	STRAND_EPROTO = -10,	/* the peer answered what it must not */
-	STRAND_EHANDLER = -11,	/* a handler failed, or says that it has */
-};
+/* Within the service only; the number is not used again in strand/error.h. */
+enum { STRAND_EHANDLER = -11 };	/* a handler failed, or says that it has */
 
 /* What went wrong, for people.  Plain data: copy freely, nothing to release. */
 struct err {
-	int code;		/* enum err_code */
+	int code;		/* enum strand_error */
 	char sqlstate[6];	/* five characters, or "" */
 	char relation[64];	/* the table that the server's error names, or "" */
 	bool nested;		/* the server's error arose in a function that the statement called */
