@@ -49,10 +49,14 @@ static int take_member(struct request *r, const struct json_member *m, struct js
 		*ret_row = m->value;
 		return view_row(&r->strand, m->value.at, m->value.len);
 	}
-	if (is_named(m->key, "tag"))
+	if (is_named(m->key, "tag")) {
+		r->has_tag = true;
 		return set_text(&r->tag, m->value);
-	if (is_named(m->key, "source"))
+	}
+	if (is_named(m->key, "source")) {
+		r->has_source = true;
 		return set_text(&r->source, m->value);
+	}
 	if (is_named(m->key, "v"))
 		r->version = number(m->value);
 	else if (is_named(m->key, "attempt"))
@@ -72,10 +76,10 @@ static int check(struct request *r, const char *line, bool has_strand, struct er
 {
 	if (r->version != PROTOCOL)
 		return refuse(line, r->version < 0 ? "without a version" : "of another version than 1", e);
-	if (!has_strand || !r->tag)
+	if (!has_strand || !r->has_tag)
 		return refuse(line, has_strand ? "without a tag" : "without a strand", e);
 	r->strand.tag = r->tag;
-	r->strand.source = r->source ? r->source : "";
+	r->strand.source = r->has_source ? r->source : "";
 	r->strand.attempt = r->attempt < 0 || r->attempt > INT_MAX ? 1 : (int)r->attempt;
 	r->strand.deadline = r->deadline_ms < 0 ? INT64_MAX : clock_after_ms(r->deadline_ms);
 	return 0;
@@ -89,6 +93,7 @@ int request_read(struct request *r, char *line, size_t len, struct err *e)
 	int ret, more;
 
 	r->version = r->attempt = r->deadline_ms = -1;
+	r->has_tag = r->has_source = false;
 	json_scan_init(&scan, line, len);
 	do {
 		more = json_scan_next(&scan, &member);

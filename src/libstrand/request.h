@@ -11,7 +11,8 @@
 
 struct request {
 	struct strand strand;		/* the caller zeroes it once; its memory is used again */
-	char *tag, *source;		/* owned: of the last request, which as a rule has the same */
+	char *tag, *source;		/* owned; kept from one request to the next, which as a rule has the same */
+	bool has_tag, has_source;
 	int64_t version, attempt, deadline_ms;	/* -1: not said */
 };
 

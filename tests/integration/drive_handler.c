@@ -30,7 +30,7 @@ static int reply_many(const struct strand *s, struct strand_replies *replies, lo
 
 		strand_row_set_text(row, "kind", "reply");
 		strand_row_set_text(row, "symbol", strand_column(s, "symbol"));
-		strand_row_set_int(row, "sig_sigma", i);
+		strand_row_set_int(row, "dm_alpha", i);
 	}
 	return 0;
 }
