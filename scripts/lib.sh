@@ -178,7 +178,10 @@ copy_source()
 		--exclude=./Makefile --exclude=./Makefile.in --exclude=./configure \
 		--exclude=./aclocal.m4 --exclude=./build-aux --exclude=./autom4te.cache \
 		--exclude=./config.status --exclude=./config.log --exclude=sql_embed.c \
-		--exclude=./strandd --exclude=./strandctl "$@" . | tar -C "$stage" -xf - ||
+		--exclude=./strandd --exclude=./strandctl --exclude=./tests/integration/drive_client \
+		--exclude=./tests/integration/drive_handler --exclude=./tests/integration/drive_listener \
+		--exclude=./examples/c/decide --exclude=./examples/c/publish \
+		--exclude=./examples/trading/alpha/alpha "$@" . | tar -C "$stage" -xf - ||
 		die "cannot copy the sources to $stage"
 }
 
