@@ -139,6 +139,7 @@ class Alone:
         self.process = subprocess.Popen([*prefix, *lib.argv(build, "drive_handler")], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                         env=dict(os.environ, **environment))
+        self.read = b""
 
     def send(self, *strands, attempt=1):
         lines = [json.dumps({"v": 1, "tag": p.PLAN, "source": "ad_strands", "attempt": attempt, "deadline_ms": 1000,
@@ -150,14 +151,19 @@ class Alone:
         self.process.stdin.flush()
 
     def answer(self, timeout=10):
-        ready, _, _ = select.select([self.process.stdout], [], [], timeout)
-        return json.loads(self.process.stdout.readline()) if ready else None
+        while b"\n" not in self.read:
+            ready, _, _ = select.select([self.process.stdout], [], [], timeout)
+            more = os.read(self.process.stdout.fileno(), 65536) if ready else b""
+            assert more, f"no answer in {timeout} s: {self.read}"
+            self.read += more
+        line, self.read = self.read.split(b"\n", 1)
+        return json.loads(line)
 
     def end(self, code=0):
         """What it wrote after the input was closed, and on standard error."""
         out, err = self.process.communicate(timeout=60)
         assert self.process.returncode == code, (self.process.returncode, err)
-        return [json.loads(line) for line in out.splitlines()], err.decode()
+        return [json.loads(line) for line in (self.read + out).splitlines()], err.decode()
 
 
 def strand(n, **columns):
