@@ -46,7 +46,8 @@ def serve(db, daemon, environment=(), process=None, conf=None, **options):
 
 def all_done(db, n, wait_until, timeout=30):
     wait_until(lambda: list(service.states(db, "dm", PLAN).values()).count("done") == n, timeout,
-               what=lambda: f"{n} done, not {collections.Counter(service.states(db, 'dm', PLAN).values())}")
+               what=lambda: f"{n} done, not {collections.Counter(service.states(db, 'dm', PLAN).values())}: "
+               f"{db.execute('SELECT strand_id, attempt, error FROM dm_receipts WHERE error IS NOT NULL LIMIT 5')}")
 
 
 def replies(db):
