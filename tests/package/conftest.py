@@ -36,6 +36,17 @@ def rpm():
 
 
 @pytest.fixture(scope="session")
+def library_debs():
+    """The library's, and what programs are built with."""
+    return [_package("libstrand0_*.deb"), _package("libstrand-dev_*.deb")]
+
+
+@pytest.fixture(scope="session")
+def library_rpms():
+    return [_package("libstrand-[0-9]*.rpm"), _package("libstrand-devel-[0-9]*.rpm")]
+
+
+@pytest.fixture(scope="session")
 def version():
     """That of configure.ac."""
     return re.search(r"^AC_INIT\(\[strandd\], \[(.*)\]\)", (REPO / "configure.ac").read_text(), re.M).group(1)

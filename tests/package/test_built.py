@@ -65,8 +65,10 @@ def test_what_is_not_known_to_be_free_is_left_out(package, request):
     assert not any(name.endswith(".csv") for name in found)
 
 
-def test_lintian_has_nothing_to_say(deb):
-    assert said("lintian", "--allow-root", "--fail-on", "error,warning,info,pedantic", "-IE", "--pedantic", deb) == ""
+def test_lintian_has_nothing_to_say(deb, library_debs):
+    for package in (deb, *library_debs):
+        assert said("lintian", "--allow-root", "--fail-on", "error,warning,info,pedantic", "-IE", "--pedantic",
+                    package) == ""
 
 
 @pytest.fixture
