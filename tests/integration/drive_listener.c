@@ -1,7 +1,9 @@
 /* Drives a listener of libstrand from a test: CONNINFO MODULE INTERVAL_MS PAUSE_MS [TAG SOURCE]...
  * Module "-" is NULL.  Prints "started", "<tag> TAB <id> TAB <row>" for each strand, "away"
  * each time that there is no connection, and "stopped" after SIGTERM; after a strand it
- * pauses. */
+ * pauses.  With PAUSE_MS -1 it uses strand_listener_run, whose function returns 7 for an
+ * id "AD_end", and another thread stops it half a second after "AD_stop". */
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,6 +67,36 @@ static int listen(useconds_t pause_us)
 	}
 }
 
+static void *stop_later(void *arg)
+{
+	usleep(500000);
+	strand_listener_stop(arg);
+	return NULL;
+}
+
+static int on_strand(const struct strand *strand, void *arg)
+{
+	pthread_t *thread = arg;
+
+	printf("%s\t%s\t%s\n", strand_tag(strand), strand_id(strand), strand_json(strand));
+	fflush(stdout);
+	if (!strcmp(strand_id(strand), "AD_stop") && pthread_create(thread, NULL, stop_later, listener))
+		return -1;
+	return strcmp(strand_id(strand), "AD_end") ? 0 : 7;
+}
+
+static int run(void)
+{
+	pthread_t thread;
+	int ret = strand_listener_run(listener, on_strand, &thread);
+
+	if (ret == STRAND_ESTOPPED)
+		pthread_join(thread, NULL);
+	else
+		printf("run %d\n", ret);
+	return ret == 7 ? STRAND_ESTOPPED : ret;
+}
+
 int main(int argc, char **argv)
 {
 	int ret;
@@ -79,7 +111,7 @@ int main(int argc, char **argv)
 	if (!ret)
 		ret = start();
 	if (!ret)
-		ret = listen((useconds_t)atoi(argv[4]) * 1000);
+		ret = atoi(argv[4]) < 0 ? run() : listen((useconds_t)atoi(argv[4]) * 1000);
 	if (ret == STRAND_ESTOPPED)
 		say("stopped");
 	else

@@ -216,6 +216,22 @@ def test_many_while_away(build, db, listen, wait_until):
     assert len(listener.ids) == 4500
 
 
+@pytest.mark.sanitize
+@pytest.mark.parametrize("last, said", [("AD_end", ["run 7", "stopped"]), ("AD_stop", ["stopped"])])
+def test_run(db, listen, wait_until, last, said):
+    """Until the function says otherwise, or another thread; lost connections are its own
+    business."""
+    listener = listen("dm", pause=-1)
+    insert(db, "AD_1", PLAN)
+    wait_until(lambda: listener.ids == ["AD_1"])
+    lib.terminate(db, "libstrand listener")
+    insert(db, last, PLAN)
+    assert listener.process.wait(20) == 0
+    listener.kill()
+    assert listener.ids == ["AD_1", last]
+    assert [e for e in listener.events if "\t" not in e][1:] == said
+
+
 @pytest.mark.parametrize("tags, code, text", [
     ([("no colon", "ad_strands")], "STRAND_EINVAL", "no colon"),
     ([("a:" + "b" * 57, "ad_strands")], "STRAND_EINVAL", "59 bytes"),
