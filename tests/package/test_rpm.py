@@ -28,6 +28,7 @@ def test_installed(root, run, rpm, version):
     installed.check_user(root)
     installed.check_programs(root, version)
     installed.check_unit(root)
+    assert "util-linux" in run("-q", "--requires", "strandd").split()
     assert run("-q", "strandd").startswith(f"strandd-{version}-")
     # what was installed is what was packed, owners and modes with it
     assert run("-V", "--nodeps", "strandd") == ""
