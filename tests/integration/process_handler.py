@@ -21,7 +21,7 @@ def answer(request, **members):
 def log_call(request):
     """What was handed out, for tests that count; in the directory that the route names."""
     with open(os.path.join(os.environ["CALLS"], str(os.getpid())), "a", encoding="utf-8") as f:
-        f.write(f"{request['strand']['id']} {request['attempt']}\n")
+        f.write(f"{request['strand']['id']} {request['attempt']} {time.time()}\n")
 
 
 def handle(request):
@@ -47,6 +47,10 @@ def handle(request):
     elif kind == "stderr":
         sys.stderr.write(argument + "\n")
         sys.stderr.flush()
+        answer(request, replies=[])
+    elif kind == "flood":
+        for _ in range(200):
+            os.write(int(argument), b"x" * (1 << 20))
         answer(request, replies=[])
     elif kind == "replies":
         say('{"id":%s,"replies":%s}' % (json.dumps(strand["id"]), argument))

@@ -22,15 +22,21 @@ def calls_dir(db):
     return place
 
 
-def calls(db):
-    """{strand id: [attempts that a process has seen]}"""
-    seen = collections.defaultdict(list)
+def notes(db):
+    """(time, strand id, attempt) of each call."""
     place = calls_dir(db)
     for name in os.listdir(place):
         with open(os.path.join(place, name), encoding="utf-8") as f:
             for line in f:
-                strand, attempt = line.split()
-                seen[strand].append(int(attempt))
+                strand, attempt, at = line.split()
+                yield float(at), strand, int(attempt)
+
+
+def calls(db):
+    """{strand id: [attempts that a process has seen]}"""
+    seen = collections.defaultdict(list)
+    for _, strand, attempt in notes(db):
+        seen[strand].append(attempt)
     return {strand: sorted(attempts) for strand, attempts in seen.items()}
 
 
