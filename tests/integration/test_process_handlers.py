@@ -182,7 +182,7 @@ def test_what_a_process_left_goes_to_the_others(db, daemon, wait_until, tmp_path
     """At once, however long its worker waits for the next one."""
     slow = tmp_path / "slow"
     command = ["/bin/sh", "-c", f"test ! -e {slow} || sleep 60; exec \"$@\"", "sh", *p.HANDLER]
-    d = p.serve(db, daemon, ["READY=0"], {"ready": True, "start_timeout": "2min"}, processes=2, command=command, attempts=3)
+    d = p.serve(db, daemon, ["READY=0"], {"ready": True, "start_timeout": "2min"}, processes=2, attempts=2, command=command)
     wait_until(lambda: d.log().count("is started") == 2)
     time.sleep(1)
     slow.touch()
