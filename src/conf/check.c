@@ -162,6 +162,9 @@ static void check_handler(const struct conf_route *route, struct reports *report
 	if (route->handler && route->delivery == DELIVERY_AT_MOST_ONCE)
 		report_error(reports, &place, "delivery = \"at-most-once\" is for a command: a handler in SQL takes"
 			     " effect exactly once; leave it out");
+	if (route->command && route->serial)
+		report_error(reports, &place, "serial is for a handler in SQL: processes of other instances would not"
+			     " wait for this route's; leave it out");
 	if (route->command && !route->command[0])
 		report_error(reports, &place, "command is empty; say the program and its arguments");
 	for (char **v = route->environment; v && *v; v++)

@@ -125,7 +125,7 @@ static const struct option route_fields[] = {
 	  IN_ROUTE(command),
 	  .help = "Program that handles strands in processes of its own, and its arguments." },
 	{ "serial", OPTION_BOOL, .fallback = "false", IN_ROUTE(serial),
-	  .help = "One batch at a time over all workers and instances." },
+	  .help = "One batch at a time over all workers and instances; of a handler in SQL." },
 	{ "attempts", OPTION_INT, "attempts", 1, 1000, "5", IN_ROUTE(attempts),
 	  .help = "Attempts that a failing strand gets before it is failed for good." },
 	{ "backoff.initial", OPTION_DURATION, .min = 1, .max = DAY_MS, .fallback = "1s",

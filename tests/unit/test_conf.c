@@ -282,6 +282,7 @@ static const struct bad {
 	{ R("tag = \"dm:x\"; source = \"a\"; command = \"c\";"), 1, "command must be an array of strings" },
 	{ R("tag = \"dm:x\"; source = \"a\"; handler = \"f\"; delivery = \"at-most-once\";"), 1, "is for a command" },
 	{ R("tag = \"dm:x\"; source = \"a\"; command = [ \"c\" ]; delivery = \"once\";"), 1, "at-most-once" },
+	{ R("tag = \"dm:x\"; source = \"a\"; command = [ \"c\" ]; serial = true;"), 1, "serial is for a handler in SQL" },
 	{ R("tag = \"dm:x\"; source = \"a\"; command = [ \"c\" ]; processes = 65;"), 1, "processes = 65 is out of bounds: 1 to 64" },
 	{ R("tag = \"dm:x\"; source = \"a\"; command = [ \"c\" ]; processes = 61;"), 1, "are more than 64" },
 	{ R("tag = \"dm:x\"; source = \"a\"; command = [ \"c\" ]; process: { environment = [ \"X\" ]; };"), 1, "\"X\" is not of the form NAME=value" },
