@@ -9,6 +9,8 @@
 
 #include "pg/array.h"
 
+#define READY "{\"ready\":"	/* begins a line that answers nothing */
+
 int floor_process_start(struct floor_process *p, char *const *argv)
 {
 	posix_spawn_file_actions_t actions;
@@ -81,8 +83,11 @@ int floor_process_exchange(struct floor_process *p, const PGresult *handed, cons
 	if (p->sent.failed || write_all(p->in, p->sent.data, p->sent.len))
 		return -1;
 	for (int i = 0; i < n; i++) {
-		ssize_t len = getline(&p->line, &p->line_size, p->out);
+		ssize_t len;
 
+		do
+			len = getline(&p->line, &p->line_size, p->out);
+		while (len > 0 && !strncmp(p->line, READY, strlen(READY)));
 		if (len <= 0 || take_answer(p->line, (size_t)len, ids, replies))
 			return -1;
 		array_item(attempts, "1", 1);
