@@ -1,9 +1,11 @@
 /* strandctl handler-test: one strand before a handler, of which nothing stands. */
 #include "strandctl/handler_test.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "handle/command.h"
 #include "handle/json_check.h"
 #include "strandctl/handler_limits.h"
 #include "work/process_rules.h"
@@ -203,13 +205,25 @@ static int run_command(const struct handler_args *args, const struct handler_str
 	return ask(args, strand, v, e);
 }
 
+/* A typing error, and not a handler that fails: told before the strand is waited for. */
+static int find_command(const struct handler_args *args, struct err *e)
+{
+	struct err why;
+
+	if (!command_check(args->words.items[0], AT_FDCWD, getenv("PATH"), &why))
+		return 0;
+	return err_set(e, STRAND_EINVAL, "command %s; give the path of a program, or a name that is in PATH", why.text);
+}
+
 static int run(const struct handler_args *args, struct handler_strand *strand, struct handler_verdict *v, struct err *e)
 {
 	int ret;
 
 	if (args->route)
 		return handler_route_run(args, v, e);
-	ret = handler_strand_read(strand, args->ctl, e);
+	ret = find_command(args, e);
+	if (!ret)
+		ret = handler_strand_read(strand, args->ctl, e);
 	return ret ? ret : run_command(args, strand, v, e);
 }
 

@@ -50,6 +50,11 @@ def run(config, *args, tag=PLAN):
                           check=False, timeout=60)
 
 
+def start(config, *args):
+    return subprocess.Popen(argv(config, "--route", PLAN, *args), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True)
+
+
 def verdict(config, *args, code=0):
     done = run(config, "--json", *args)
     assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}{done.stderr}"
@@ -242,24 +247,26 @@ def test_a_route_that_is_left_to_another_daemon(db, configured):
     assert verdict(config, "AD_1")["outcome"] == "replies"
 
 
-def test_one_that_a_service_has_in_hand(db, daemon, configured, held, wait_until):
-    """It is left alone, and nothing waits."""
+@pytest.mark.parametrize("serial", [False, True])
+def test_one_that_a_service_has_in_hand(db, daemon, configured, held, wait_until, serial):
+    """It is left alone, and nothing waits; of a serial route that holds for all."""
     p.publish(db, "AD_1", "held")
-    routes = policy(db)
-    d = daemon(routes)
+    routes = policy(db, serial=serial)
+    daemon(routes)
     wait_until(held.pids)
+    p.publish(db, "AD_2", "raise")
     refused(run(configured(routes), "AD_1"), 1, "in hand", "try it again")
+    refused(run(configured(routes), "AD_2"), *((1, "in hand") if serial else (FAILED, "asked to fail")))
     held.release()
-    service.final(db, "dm", "AD_1", PLAN)
-    assert d.process.poll() is None
+    assert service.final(db, "dm", "AD_1", PLAN)["state"] == "done"
+    assert service.final(db, "dm", "AD_2", PLAN)["attempt"] == 1
 
 
 def test_a_service_waits_its_turn(db, daemon, configured, wait_until):
     """It neither fails, nor charges, nor handles twice a strand that is being tested."""
     routes = policy(db, attempts=1)
     p.publish(db, "AD_1", "sleep", "2")
-    process = subprocess.Popen(argv(configured(routes), "--route", PLAN, "AD_1"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
+    process = start(configured(routes), "AD_1")
     wait_until(lambda: service.sleeping(db))
     d = daemon(routes)
     assert process.wait(20) == 0
@@ -276,8 +283,7 @@ def test_a_function_interrupted(db, configured, unchanged, wait_until, number):
     if number == signal.SIGKILL:
         unchanged.patience = 20
     with unchanged:
-        process = subprocess.Popen(argv(config, "--route", PLAN, "AD_1"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, text=True)
+        process = start(config, "AD_1")
         wait_until(lambda: service.sleeping(db))
         process.send_signal(number)
         _, err = process.communicate(timeout=20)
@@ -329,8 +335,7 @@ def test_no_transaction_is_open_while_a_process_runs(db, configured, unchanged, 
     p.publish(db, "AD_1", "sleep", "1")
     config = process_config(db, configured)
     with unchanged:
-        process = subprocess.Popen(argv(config, "--route", PLAN, "AD_1"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, text=True)
+        process = start(config, "AD_1")
         wait_until(lambda: ps.calls(db))
         states = [state for _, state, _ in unchanged.sessions()]
         assert states and set(states) == {"idle"}
@@ -343,8 +348,7 @@ def test_a_process_has_not_run_for_nothing(db, configured, unchanged, wait_until
     p.publish(db, "AD_1", "sleep", "1")
     config = process_config(db, configured)
     with unchanged:
-        process = subprocess.Popen(argv(config, "--route", PLAN, "AD_1"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, text=True)
+        process = start(config, "AD_1")
         wait_until(lambda: ps.calls(db))
         other = db.connect(autocommit=False)
         assert db.value("SELECT pg_try_advisory_xact_lock(hashtextextended('AD_1', strandd.lock_seed('dm_receipts', route)))"
@@ -360,8 +364,7 @@ def test_a_process_interrupted(db, configured, unchanged, wait_until, number):
     p.publish(db, "AD_1", "sleep", "60")
     config = process_config(db, configured)
     with unchanged:
-        process = subprocess.Popen(argv(config, "--route", PLAN, "AD_1"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, text=True)
+        process = start(config, "AD_1")
         pid, = wait_until(lambda: ps.calls(db) and os.listdir(ps.calls_dir(db)))
         process.send_signal(number)
         process.communicate(timeout=20)

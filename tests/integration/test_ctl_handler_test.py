@@ -110,14 +110,22 @@ def test_a_failure_is_told_to_people(place):
 
 
 @pytest.mark.parametrize("command, text", [
-    (["/no/such/program"], "No such file"), (["no-such-program"], "no-such-program"),
-    (["true"], "exited with status 0 before it had read a request"), (["sh", "-c", "echo no >&2; exit 7"], 'status 7'),
+    (["true"], "exited with status 0 before it had read a request"), (["sh", "-c", "echo no >&2; exit 7"], "status 7"),
+    (["sh", "/no/such/script"], "/no/such/script"),
 ])
 def test_a_command_that_is_no_handler(command, text):
     v = verdict(run(row(), "--json", command=command), FAILED)
     assert v["sqlstate"] == "SRNEW" and text in v["error"]
     err = refused(run(row(), command=command), FAILED, "suspended")
     assert "next is started" not in err and "tried again" not in err
+
+
+@pytest.mark.parametrize("command, text", [
+    (["/no/such/program"], "No such file"), (["no-such-program"], "none of PATH's directories"), (["/etc/passwd"], "Permission denied"),
+])
+def test_a_command_that_is_not_there(command, text):
+    """Before the strand is looked at."""
+    refused(run("nonsense", command=command), 2, command[0], text, "give the path of a program")
 
 
 def test_a_process_that_closes_its_standard_input():
