@@ -62,6 +62,10 @@ int handler_process_ask(const struct child_policy *policy, struct exchange *x, s
  * fills the verdict, but for replies, which nobody has looked at yet. */
 void handler_process_judge(struct handler_verdict *v, const struct exchange *x, bool once);
 
+/* handler_choose.c: also one that this configuration's daemon leaves to another.
+ * STRAND_ENOENT, with the nearest; STRAND_EINVAL: there are several. */
+int handler_choose_route(const struct conf_route **ret, const struct handler_args *args, struct err *e) MUST_CHECK;
+
 /* handler_route.c: --route TAG ID. */
 int handler_route_run(const struct handler_args *args, struct handler_verdict *v, struct err *e) MUST_CHECK;
 
