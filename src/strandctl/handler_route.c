@@ -156,7 +156,7 @@ static int run_process(struct rehearsal *r, struct handler_verdict *v, char *row
 	if (ret == STRAND_EHANDLER) {
 		v->outcome = HANDLER_FAILED;
 		v->why = *e;
-		v->becomes = "the route would be suspended after three such starts: mend its command, its user or its directory";
+		v->becomes = "the route would be suspended after three such starts, if no other process of it works: mend its command, user or directory";
 		ret = 0;
 	} else if (!ret) {
 		ret = settle(r, &x, ctl, &d, e);

@@ -202,6 +202,15 @@ static int charge(struct rehearsal *r, bool leased, bool final, struct rehearsed
 	return ret ? ret : read_receipt(r, d, e);
 }
 
+/* Of a process that has worked. */
+static int charge_work(struct rehearsal *r, struct rehearsed *d, struct err *e)
+{
+	const struct err why = d->why;
+	bool final = process_charge_work(&why, r->once, &d->why);
+
+	return charge(r, true, final, d, e);
+}
+
 /* The statement failed: is it the handler that did it? */
 static int judge(struct rehearsal *r, bool leased, struct rehearsed *d, struct err *e)
 {
@@ -211,8 +220,10 @@ static int judge(struct rehearsal *r, bool leased, struct rehearsed *d, struct e
 		return ret;
 	(void)!batch_failed(&r->batch, STAGE_HANDLE, STRAND_ESQL, &d->why);
 	d->fault = r->batch.fault;
-	if (d->fault == FAULT_HANDLER || (leased && d->fault == FAULT_CONFIGURATION))
-		return charge(r, leased, leased && r->once, d, e);
+	if (leased && (d->fault == FAULT_HANDLER || d->fault == FAULT_CONFIGURATION))
+		return charge_work(r, d, e);
+	if (d->fault == FAULT_HANDLER)
+		return charge(r, false, false, d, e);
 	d->state = ITEM_PUT_OFF;
 	return 0;
 }
