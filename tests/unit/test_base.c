@@ -61,11 +61,11 @@ END_TEST
 START_TEST(err_names)
 {
 	ck_assert_str_eq(err_name(STRAND_OK), "STRAND_OK");
-	for (int code = STRAND_ENOMEM; code >= STRAND_EHANDLER; code--)
+	for (int code = STRAND_ENOMEM; code >= STRAND_EDOUBT; code--)
 		ck_assert(strncmp(err_name(code), "STRAND_E", 8) == 0);
 	ck_assert_str_eq(err_name(STRAND_EPROTO), "STRAND_EPROTO");
 	ck_assert_str_eq(err_name(STRAND_EHANDLER), "STRAND_EHANDLER");
-	ck_assert_str_eq(err_name(STRAND_EHANDLER - 1), "unknown error");
+	ck_assert_str_eq(err_name(STRAND_EDOUBT - 1), "unknown error");
 	ck_assert_str_eq(err_name(1), "unknown error");
 }
 END_TEST
