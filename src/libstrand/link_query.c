@@ -3,10 +3,10 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "pg/result.h"
 
 int link_wait(struct link *l, int stop_fd, int64_t deadline)
 {
@@ -39,40 +39,18 @@ int link_send_script(struct link *l, const char *sql, struct err *e)
 	return PQsendQuery(l->pg, sql) ? 0 : link_lost(l, e);
 }
 
-/* FATAL and PANIC end the session even while the socket still looks alive. */
-static bool ends_session(const PGresult *res)
+/* With the detail: whoever wrote a strand wants to know which key is taken. */
+static int answer_error(const PGresult *res, struct err *e)
 {
-	const char *severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
+	int ret = result_error(res, e);
+	const char *detail = ret ? PQresultErrorField(res, PG_DIAG_MESSAGE_DETAIL) : NULL;
+	struct err first = *e;
 
-	return !severity || strcmp(severity, "ERROR") != 0;
-}
-
-static int result_error(const PGresult *res, struct err *e)
-{
-	const char *state, *text, *detail;
-
-	switch (PQresultStatus(res)) {
-	case PGRES_TUPLES_OK:
-	case PGRES_COMMAND_OK:
-	case PGRES_EMPTY_QUERY:
-	case PGRES_PIPELINE_SYNC:
-		return 0;
-	case PGRES_PIPELINE_ABORTED:
-		return err_set(e, STRAND_EPROTO, "skipped: an earlier statement failed");
-	case PGRES_FATAL_ERROR:
-		break;
-	default:
-		return err_set(e, STRAND_EPROTO, "unexpected answer %s from the server",
-			       PQresStatus(PQresultStatus(res)));
-	}
-	text = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
-	detail = PQresultErrorField(res, PG_DIAG_MESSAGE_DETAIL);
-	state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
-	err_set(e, ends_session(res) ? STRAND_ECONN : STRAND_ESQL, "%s%s%s",
-		text ? text : PQresultErrorMessage(res), detail ? ": " : "", detail ? detail : "");
-	if (e && state)
-		memcpy(e->sqlstate, state, sizeof(e->sqlstate));
-	return ends_session(res) ? STRAND_ECONN : STRAND_ESQL;
+	if (!detail)
+		return ret;
+	err_set(e, ret, "%s: %s", first.text, detail);
+	memcpy(e->sqlstate, first.sqlstate, sizeof(e->sqlstate));
+	return ret;
 }
 
 /* While our bytes do not fit into the socket the server may be waiting for us to read,
@@ -92,7 +70,7 @@ static void keep(struct link *l, PGresult *res)
 {
 	struct err e = { 0 };
 
-	if (result_error(res, &e) && !l->bad.code)
+	if (answer_error(res, &e) && !l->bad.code)
 		l->bad = e;
 	PQclear(l->last);
 	l->last = res;

@@ -140,7 +140,7 @@ static int collect(struct conn *c, int64_t deadline, PGresult **ret_result, stru
 	int ret, first_error = 0;
 
 	while (!(ret = wait_result(c, deadline, &res, e)) && res) {
-		int bad = result_error(c, res, first_error ? NULL : e);
+		int bad = answer_error(c, res, first_error ? NULL : e);
 		if (bad && !first_error)
 			first_error = bad;
 		PQclear(last);

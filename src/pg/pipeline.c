@@ -41,7 +41,7 @@ int conn_fetch(struct conn *c, int64_t deadline, PGresult **ret_result, struct e
 		return ret;
 	if (!res)
 		return conn_lost(c, e);
-	ret = result_error(c, res, e);
+	ret = answer_error(c, res, e);
 	if (ret != STRAND_ECONN) {
 		int drained = wait_result(c, deadline, &end, e);
 		if (drained)

@@ -29,8 +29,8 @@ int wait_socket(struct conn *c, short events, int64_t deadline) MUST_CHECK;
  * NULL.  Marks the connection unusable on failure. */
 int wait_result(struct conn *c, int64_t deadline, PGresult **ret_result, struct err *e) MUST_CHECK;
 
-/* 0 for a good result; else STRAND_ESQL, STRAND_EPROTO or STRAND_ECONN. */
-int result_error(struct conn *c, const PGresult *res, struct err *e);
+/* As result_error; marks the connection when its session has ended. */
+int answer_error(struct conn *c, const PGresult *res, struct err *e);
 
 /* The connection is gone: marks it and says libpq's reason. */
 int conn_lost(struct conn *c, struct err *e);

@@ -77,7 +77,7 @@ class Client:
 class Listener:
     """drive_listener; what it printed is in .events and .seen."""
 
-    def __init__(self, build, dsn, module="-", interval=30000, pause=0, tags=(), prefix=()):
+    def __init__(self, build, dsn, module="-", interval=600_000, pause=0, tags=(), prefix=()):
         pairs = [word for pair in tags for word in pair]
         self.process = subprocess.Popen([*prefix, *argv(build, "drive_listener"), dsn, module, str(interval),
                                          str(pause), *pairs],

@@ -110,17 +110,6 @@ def test_readiness(build, db, daemon, wait_until):
     d.wait_log("a print before it is ready")
 
 
-def test_flushed_answers_outlive_the_process(build, db, daemon, wait_until):
-    """Those before the strand that kills it are not run again: strand_replies_flush."""
-    service.publish_many(db, "ad_strands", "AD_a", 5, [p.PLAN])
-    p.publish(db, "AD_b", "flush")
-    serve(build, db, daemon, attempts=1)
-    failed = p.in_state(db, "AD_b", "failed", wait_until, 30)
-    assert "SIGKILL" in failed["error"]
-    p.all_done(db, 5, wait_until)
-    assert set(p.replies(db).values()) == {1}
-
-
 def test_drain(build, db, daemon, wait_until):
     """strandd stops: the strand in hand is finished."""
     d = serve(build, db, daemon, process={"in_flight": 1})
@@ -207,6 +196,14 @@ def test_an_answer_waits_at_most_for_one_strand(alone):
     a = alone()
     a.send(strand(1), strand(2, kind="sleep", timeframe="0.3"), strand(3))
     assert [a.answer()["id"] for _ in range(3)] == ["AD_1", "AD_2", "AD_3"]
+
+
+def test_flushed_answers_outlive_the_process(alone):
+    """strand_replies_flush: with the strand that kills it goes no other's answer."""
+    a = alone()
+    a.send(strand(1), strand(2), strand(3, kind="flush"), strand(4))
+    answers, _ = a.end(code=-signal.SIGKILL)
+    assert [x["id"] for x in answers] == ["AD_1", "AD_2"]
 
 
 def test_sigterm_while_it_waits(alone):
