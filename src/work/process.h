@@ -25,6 +25,7 @@ struct process_batch {
 	struct exchange exchange;
 	size_t *places;		/* of the requests in the batch */
 	size_t n_lost;
+	unsigned races;		/* answers that could not be settled, at no cost */
 	bool apart;		/* one by one: some did not answer, or all at once has failed */
 };
 

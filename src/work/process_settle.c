@@ -14,6 +14,9 @@
 #include "work/process_rules.h"
 #include "work/receipt.h"
 
+/* So often an answer of a batch may lack a lock or a resource, or lose a race, a second
+ * apart: what its handler has done is worth more than another try of it. */
+#define FREE_ANSWER_RACES 30
 /* So often a session may end while an answer is settled, at no cost. */
 #define FREE_LOSSES 3
 
@@ -135,10 +138,9 @@ static int give_back(struct process_batch *p, struct session *s, size_t at, stru
 static int blame(struct process_batch *p, struct session *s, size_t at, const struct err *why, struct err *e)
 {
 	struct batch *b = p->batch;
-	struct delivery *d = b->items[at];
 
 	(void)!batch_failed(b, STAGE_HANDLE, STRAND_ESQL, why);
-	if (b->fault == FAULT_HANDLER || b->fault == FAULT_CONFIGURATION || ++d->races >= FREE_RACES)
+	if (b->fault == FAULT_HANDLER || b->fault == FAULT_CONFIGURATION || ++p->races >= FREE_ANSWER_RACES)
 		return charge_work(p, s, at, why, e);
 	*e = *why;
 	return STRAND_ESQL;

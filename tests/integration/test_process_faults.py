@@ -102,3 +102,31 @@ def test_a_strand_that_is_deleted_while_it_is_handled(db, daemon, wait_until):
     lease_of(db, "AD_2", 4711)
     db.execute("DELETE FROM ad_strands")
     p.in_state(db, "AD_2", "withdrawn", wait_until)
+
+
+def test_an_answer_waits_for_its_lock(db, daemon, wait_until):
+    """What a handler has done is not to be lost because somebody else has the row for a while."""
+    service.publish(db, "dm_strands", "DM_1", [])
+    p.serve(db, daemon, conf={"module_communication": {"database": {"lock_timeout": "100ms"}}}, delivery="at-most-once")
+    other = db.connect(autocommit=False)
+    db.execute("SELECT FROM dm_strands FOR UPDATE", None, other)
+    p.publish(db, "AD_1", "replies", '[{"update": "DM_1", "symbol": "new"}]')
+    wait_until(lambda: p.calls(db).get("AD_1"))
+    time.sleep(14)
+    other.rollback()
+    p.in_state(db, "AD_1", "done", wait_until)
+    assert p.calls(db)["AD_1"] == [1]
+
+
+def test_an_answer_does_not_wait_for_ever(db, daemon, wait_until):
+    """Its own trigger says "not now", each time: it is charged, its batch mates are not."""
+    db.execute("CREATE FUNCTION test.never() RETURNS trigger LANGUAGE plpgsql AS"
+               " $$ BEGIN RAISE EXCEPTION 'never' USING ERRCODE = '40001'; END $$;"
+               "CREATE TRIGGER never BEFORE INSERT ON dm_strands FOR EACH ROW WHEN (NEW.symbol = 'never') EXECUTE FUNCTION test.never()")
+    for n in range(3):
+        p.publish(db, f"AD_{n}", "replies", '[{"symbol": "never"}]')
+    service.publish_many(db, "ad_strands", "AD_ok_", 10, [p.PLAN], kind="good")
+    p.serve(db, daemon, attempts=1)
+    for n in range(3):
+        assert p.in_state(db, f"AD_{n}", "failed", wait_until, 120)["sqlstate"] == "40001"
+    p.all_done(db, 10, wait_until)
