@@ -89,6 +89,7 @@ int command_publish(struct ctl *ctl, int argc, char **argv);
 int command_read(struct ctl *ctl, int argc, char **argv);
 int command_recent(struct ctl *ctl, int argc, char **argv);
 int command_trace(struct ctl *ctl, int argc, char **argv);
+int command_explain(struct ctl *ctl, int argc, char **argv);
 int command_status(struct ctl *ctl, int argc, char **argv);
 int command_withdraw(struct ctl *ctl, int argc, char **argv);
 int command_failed(struct ctl *ctl, int argc, char **argv);

@@ -12,7 +12,7 @@ from ctl_support import backends, interrupt, ok, refused, start, write_config
 
 pytestmark = pytest.mark.usefixtures("build")
 
-COMMANDS = ("init", "attach", "detach", "uninstall", "adopt", "publish", "read", "recent", "trace", "status",
+COMMANDS = ("init", "attach", "detach", "uninstall", "adopt", "publish", "read", "recent", "trace", "explain", "status",
             "withdraw", "failed", "resume", "reload", "cleanup")
 
 
@@ -125,7 +125,7 @@ def test_a_silent_server_is_not_waited_for_for_ever(tmp_path, db):
         assert time.monotonic() - began < 5
 
 
-@pytest.mark.parametrize("command", [["status"], ["recent"], ["read", "x"], ["trace", "x"], ["adopt", "--skip"],
+@pytest.mark.parametrize("command", [["status"], ["recent"], ["read", "x"], ["trace", "x"], ["explain", "x"], ["adopt", "--skip"],
                                      ["withdraw", "x"], ["failed", "list"], ["resume", "--all"],
                                      ["publish", "--table", "x"], ["detach", "--tag", "a:b", "--source", "x"]])
 def test_not_installed(plain_db, command):
@@ -146,7 +146,7 @@ def test_server_goes_away(db):
 # --- interrupts and output
 
 
-@pytest.mark.parametrize("command", [["read", "x"], ["recent"], ["trace", "x"], ["status"], ["withdraw", "x"],
+@pytest.mark.parametrize("command", [["read", "x"], ["recent"], ["trace", "x"], ["explain", "x"], ["status"], ["withdraw", "x"],
                                      ["failed", "show", "x"]])
 def test_sigint_cancels_the_statement(db, command):
     lock = db.connect(autocommit=False)
