@@ -124,10 +124,13 @@ static int add_tags(struct node *n)
 
 int node_fill(struct node *n, const PGresult *res, int row)
 {
+	const char *us = cell(res, row, STRAND_TAGGED_US);
+
 	n->kind = copy(cell(res, row, STRAND_KIND));
 	n->tags_json = copy(cell(res, row, STRAND_TAGS_JSON));
 	n->created = copy(cell(res, row, STRAND_CREATED));
 	n->tagged = copy(cell(res, row, STRAND_TAGGED));
+	n->tagged_us = us ? strtoll(us, NULL, 10) : NODE_NO_TIME;
 	return add_tags(n);
 }
 

@@ -8,13 +8,17 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/buf.h"
 #include "strandctl/catalog.h"
 
+#define NODE_NO_TIME INT64_MIN
+
 struct node {
 	const struct module_table *table;
 	char *id, *kind, *tags_json, *created, *tagged;	/* owned; NULL where NULL */
+	int64_t tagged_us;	/* microseconds since 1970, or NODE_NO_TIME */
 	struct buf tags;	/* but for the origins; newlines between */
 	char **origins;		/* ids, owned */
 	size_t n_origins;

@@ -172,11 +172,14 @@ int grow_from(struct grow *g, const char *id, struct err *e)
 static void add_receipt(struct node *n, const struct attachment *a, const PGresult *res, int row)
 {
 	const char *hop = cell(res, row, RECEIPT_HOP_MS), *error = cell(res, row, RECEIPT_ERROR);
+	const char *wait = cell(res, row, RECEIPT_WAIT_MS), *run = cell(res, row, RECEIPT_RUN_MS);
 
 	buf_addf(&n->receipts, "%s%s %s", n->receipts.len ? "\n" : "", a->tag,
 		 PQgetvalue(res, row, RECEIPT_SHOWN));
 	if (hop)
 		buf_addf(&n->receipts, " %s ms", hop);
+	if (wait && run)
+		buf_addf(&n->receipts, " (waited %s, ran %s)", wait, run);
 	if (error && *error)
 		buf_addf(&n->receipts, " %s", error);
 	buf_addf(&n->receipts_json, "%s%s", n->receipts_json.len ? ", " : "",

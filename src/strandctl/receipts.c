@@ -3,18 +3,23 @@
 #include "base/buf.h"
 
 #define FINAL "coalesce(r.state IN ('done', 'failed', 'expired', 'withdrawn', 'skipped'), false)"
-#define HOP(digits) "round(extract(epoch FROM CASE WHEN " FINAL " AND isfinite(s.tagged_at) THEN r.finished_at - s.tagged_at END) * 1000, " digits ")"
+#define MS(from, to, digits) \
+	"round(extract(epoch FROM CASE WHEN " FINAL " AND isfinite(" from ") THEN " to " - " from " END) * 1000, " digits ")"
+#define HOP(digits) MS("s.tagged_at", "r.finished_at", digits)
+#define WAIT(digits) MS("s.tagged_at", "r.started_at", digits)
+#define RUN(digits) MS("r.started_at", "r.finished_at", digits)
 
 static const char columns_sql[] =
 	"SELECT s.id, coalesce(r.state, 'waiting'), " FINAL ","
 	" concat(coalesce(r.state, 'waiting'), CASE WHEN r.state = 'retry' THEN ' due ' || r.due_at::timestamptz(0) END,"
 	"  CASE WHEN r.state = 'retry' AND r.attempt > 0 THEN ' after attempt ' || r.attempt END,"
 	"  CASE WHEN $6::boolean AND NOT " FINAL " THEN ', route suspended' END),"
-	" r.attempt, " HOP("1") ","
+	" r.attempt, " HOP("1") ", " WAIT("1") ", " RUN("1") ","
 	" translate(concat_ws(' ', nullif('[' || r.sqlstate || ']', '[]'), r.error), E'\\n\\r\\t', '   '),"
 	" array_to_string(r.reply_ids, E'\\n'),"
 	" jsonb_build_object('tag', $3::text, 'receiver', $4::text, 'state', coalesce(r.state, 'waiting'),"
-	"  'route_suspended', $6::boolean, 'hop_ms', " HOP("3") ")"
+	"  'route_suspended', $6::boolean, 'hop_ms', " HOP("3") ","
+	"  'wait_ms', " WAIT("3") ", 'run_ms', " RUN("3") ")"
 	"  || coalesce(to_jsonb(r) - 'state' - 'strand_id' - 'long_id' - 'marked' - 'instance', '{}')";
 
 static const char replies_sql[] =

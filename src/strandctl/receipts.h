@@ -14,6 +14,8 @@ enum receipt_column {
 	RECEIPT_SHOWN,		/* the state for people: when a retry is due, a suspension */
 	RECEIPT_ATTEMPT,
 	RECEIPT_HOP_MS,		/* tagged_at to finished_at */
+	RECEIPT_WAIT_MS,	/* tagged_at to started_at */
+	RECEIPT_RUN_MS,		/* started_at to finished_at */
 	RECEIPT_ERROR,		/* with its SQLSTATE, one line */
 	RECEIPT_REPLY_IDS,	/* parted by newlines */
 	RECEIPT_JSON,		/* an object with all of it */

@@ -11,7 +11,8 @@ void strands_select(struct buf *sql, const struct module_table *t)
 	buf_adds(sql, "CASE jsonb_typeof(s.tags) WHEN 'array' THEN (SELECT string_agg(e #>> '{}', ', ')"
 		 " FROM jsonb_array_elements(s.tags) e) ELSE s.tags::text END, s.tags, ");
 	buf_adds(sql, t->has_created_at ? "s.created_at, " : "NULL, ");
-	buf_adds(sql, t->is_source ? "s.tagged_at" : "NULL");
+	buf_adds(sql, t->is_source ? "s.tagged_at, CASE WHEN isfinite(s.tagged_at) THEN (extract(epoch FROM s.tagged_at) * 1000000)::bigint END"
+		 : "NULL, NULL");
 }
 
 int strands_compare_times(const char *a, const char *b)

@@ -14,6 +14,7 @@ enum strand_column {
 	STRAND_TAGS_JSON,
 	STRAND_CREATED,
 	STRAND_TAGGED,
+	STRAND_TAGGED_US,	/* microseconds since 1970; NULL where it is infinite */
 	STRAND_N_COLUMNS,
 };
 

@@ -1,4 +1,6 @@
 /* strandctl trace: the tree of strands that one strand belongs to. */
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/buf.h"
@@ -28,18 +30,21 @@ static const struct argp argp = {
 	.parser = parse,
 	.args_doc = "ID",
 	.doc = "Shows the tree of strands that original_strand tags link, from the root of the given strand"
-	       " down, over all module tables, with the receipt of each hop and the time from a strand's"
-	       " tagging to the receipt.  Exit code 3 when there is no such strand.",
+	       " down, over all module tables, with the receipt of each hop: the milliseconds from a strand's"
+	       " tagging to its receipt, how long of that it waited and its handler ran, and how long after"
+	       " the strand that it came from each one was tagged.  Exit code 3 when there is no such strand.",
 	.children = options_children,
 };
 
-enum { AT_ID, AT_TABLE, AT_KIND, AT_TAGS, AT_TAGS_JSON, AT_RECEIPTS_JSON, AT_CREATED, AT_TAGGED,
+enum { AT_ID, AT_TABLE, AT_KIND, AT_AFTER, AT_SINCE_ROOT, AT_TAGS, AT_TAGS_JSON, AT_RECEIPTS_JSON, AT_CREATED, AT_TAGGED,
        AT_ASKED, AT_REPEATED, N_COLUMNS };
 
 static const struct column columns[N_COLUMNS] = {
 	[AT_ID] = { "ID", COLUMN_TREE, FOR_BOTH },
 	[AT_TABLE] = { "TABLE", COLUMN_TEXT, FOR_BOTH },
 	[AT_KIND] = { "KIND", COLUMN_TEXT, FOR_BOTH },
+	[AT_AFTER] = { "AFTER MS", COLUMN_NUMBER, FOR_BOTH },
+	[AT_SINCE_ROOT] = { "SINCE ROOT MS", COLUMN_NUMBER, FOR_PROGRAMS },
 	[AT_TAGS] = { "TAGS AND RECEIPTS", COLUMN_WRAP, FOR_PEOPLE },
 	[AT_TAGS_JSON] = { "TAGS", COLUMN_JSON, FOR_PROGRAMS },
 	[AT_RECEIPTS_JSON] = { "RECEIPTS", COLUMN_JSON, FOR_PROGRAMS },
@@ -92,17 +97,43 @@ static void show_node(struct table *table, struct libscols_line *row, const stru
 	buf_release(&receipts);
 }
 
+/* Where a strand is shown. */
+struct place {
+	struct libscols_line *row;	/* of its origin, NULL for a root */
+	const struct node *origin, *root;
+};
+
+/* Milliseconds between two taggings.  In integers: a locale may have no point in its
+ * numbers. */
+static void set_ms(struct table *table, struct libscols_line *row, size_t column, const struct node *from,
+		   const struct node *to)
+{
+	int64_t us, size;
+	char text[48];
+
+	if (from->tagged_us == NODE_NO_TIME || to->tagged_us == NODE_NO_TIME)
+		return;
+	us = to->tagged_us - from->tagged_us;
+	size = us < 0 ? -us : us;
+	snprintf(text, sizeof(text), "%s%" PRId64 ".%03" PRId64, us < 0 ? "-" : "", size / 1000, size % 1000);
+	table_set(table, row, column, text);
+}
+
 /* A strand that several came from is shown in full once, and by name below the
  * others: that ends rings too. */
-static void show(struct table *table, struct libscols_line *parent, struct node *n, bool json)
+static void show(struct table *table, const struct place *place, struct node *n, bool json)
 {
-	struct libscols_line *row = table_row(table, parent);
+	struct libscols_line *row = table_row(table, place->row);
+	const struct place below = { row, n, place->root ? place->root : n };
 	struct buf label = BUF_INIT;
 
 	buf_init(&label);
 	buf_addf(&label, "%s%s", n->id, json ? "" : n->printed ? " (see above)" : n->asked ? " *" : "");
 	table_set(table, row, AT_ID, label.data);
 	table_set(table, row, AT_TABLE, n->table->name);
+	if (place->origin)
+		set_ms(table, row, AT_AFTER, place->origin, n);
+	set_ms(table, row, AT_SINCE_ROOT, below.root, n);
 	table_set(table, row, AT_ASKED, n->asked ? "t" : "f");
 	table_set(table, row, AT_REPEATED, n->printed ? "t" : "f");
 	buf_release(&label);
@@ -111,20 +142,21 @@ static void show(struct table *table, struct libscols_line *parent, struct node 
 	n->printed = true;
 	show_node(table, row, n);
 	for (size_t i = 0; i < n->n_children; i++)
-		show(table, row, n->children[i], json);
+		show(table, &below, n->children[i], json);
 }
 
 static void show_forest(struct forest *f, bool json)
 {
 	struct table *table = table_new("strands", json, columns, N_COLUMNS);
+	const struct place nowhere = { 0 };
 
 	for (size_t i = 0; i < f->n; i++)
 		if (!f->nodes[i]->has_parent)
-			show(table, NULL, f->nodes[i], json);
+			show(table, &nowhere, f->nodes[i], json);
 	/* What is left hangs on rings without a root. */
 	for (size_t i = 0; i < f->n; i++)
 		if (!f->nodes[i]->printed)
-			show(table, NULL, f->nodes[i], json);
+			show(table, &nowhere, f->nodes[i], json);
 	table_print(table);
 	table_free(table);
 }

@@ -277,6 +277,33 @@ def test_trace_does_not_read_whole_tables(db):
     assert time.monotonic() - began < 3
 
 
+def test_trace_tells_where_the_time_went(db):
+    """Tagged at 0; begun at 100, done at 350; a reply at 340 ms, one of that at 1340.5."""
+    at = "timestamptz '2026-01-01 12:00:00+00' + interval '{} ms'"
+    db.cluster.admin("SET session_replication_role = replica",
+                     "ALTER TABLE ad_strands DISABLE TRIGGER ALL", "ALTER TABLE dm_strands DISABLE TRIGGER ALL", name=db.name)
+    for table, strand_id, origin, ms in (("AD_strands", "A", None, 0), ("DM_strands", "D", "A", 340), ("DM_strands", "E", "D", 1340.5)):
+        tags = [f"original_strand:{origin}"] if origin else ["dm:evaluate_plan"]
+        db.execute(f"INSERT INTO {table} (id, tags, tagged_at) VALUES (%s, %s, {at.format(ms)})", (strand_id, json.dumps(tags)))
+    db.execute("INSERT INTO dm_receipts (route, strand_id, state, started_at, finished_at)"
+               f" SELECT route, 'A', 'done', {at.format(100)}, {at.format(350)} FROM dm_routes WHERE tag = 'dm:evaluate_plan'")
+    root, = rows(private.strandctl(db, "--json", "trace", "E"))
+    receipt, = root["receipts"]
+    assert (receipt["wait_ms"], receipt["run_ms"], receipt["hop_ms"]) == (100, 250, 350)
+    assert (root["after_ms"], root["since_root_ms"]) == (None, 0)
+    reply, = root["children"]
+    assert (reply["after_ms"], reply["since_root_ms"]) == (340, 340)
+    assert (reply["children"][0]["after_ms"], reply["children"][0]["since_root_ms"]) == (1000.5, 1340.5)
+    said = ok(private.strandctl(db, "trace", "E")).stdout
+    assert "dm:evaluate_plan done 350.0 ms (waited 100.0, ran 250.0)" in said and "AFTER MS" in said and " 1000.500 " in said
+    # what has no end in time is no number
+    db.execute("UPDATE DM_strands SET tagged_at = 'infinity' WHERE id = 'D'")
+    db.execute("UPDATE dm_receipts SET started_at = NULL")
+    root, = rows(private.strandctl(db, "--json", "trace", "E"))
+    assert root["receipts"][0]["run_ms"] is None and root["receipts"][0]["hop_ms"] == 350
+    assert root["children"][0]["after_ms"] is None and root["children"][0]["children"][0]["since_root_ms"] == 1340.5
+
+
 def test_trace_what_is_not_there(db):
     refused(private.strandctl(db, "trace", "nothing"), 3, "nothing")
     refused(private.strandctl(db, "trace"), 2, "id of a strand")
