@@ -148,8 +148,7 @@ int ctl_connect(struct ctl *ctl, int64_t lock_timeout_ms, struct err *e)
 	return ret;
 }
 
-/* 0 when nothing is installed. */
-static int schema_version(struct ctl *ctl, int *ret_version, struct err *e)
+int ctl_schema_version(struct ctl *ctl, int *ret_version, struct err *e)
 {
 	PGresult *res;
 	int ret = ctl_query(ctl, "SELECT coalesce(max(version), 0) FROM strandd.version", 0, NULL, &res, e);
@@ -177,7 +176,7 @@ static int refuse_newer(struct ctl *ctl, int version, struct err *e)
 
 int ctl_refuse_newer(struct ctl *ctl, struct err *e)
 {
-	int version, ret = schema_version(ctl, &version, e);
+	int version, ret = ctl_schema_version(ctl, &version, e);
 
 	return ret ? ret : refuse_newer(ctl, version, e);
 }
@@ -187,7 +186,7 @@ int ctl_connect_installed(struct ctl *ctl, struct err *e)
 	int version, ret = ctl_connect(ctl, 0, e);
 
 	if (!ret)
-		ret = schema_version(ctl, &version, e);
+		ret = ctl_schema_version(ctl, &version, e);
 	if (!ret)
 		ret = refuse_newer(ctl, version, e);
 	if (ret || version == CTL_SCHEMA_VERSION)

@@ -47,6 +47,9 @@ int ctl_load_conf(struct ctl *ctl, struct err *e) MUST_CHECK;
 /* Reads the configuration and connects.  `lock_timeout_ms` 0 waits for ever. */
 int ctl_connect(struct ctl *ctl, int64_t lock_timeout_ms, struct err *e) MUST_CHECK;
 
+/* *ret_version 0 when nothing is installed. */
+int ctl_schema_version(struct ctl *ctl, int *ret_version, struct err *e) MUST_CHECK;
+
 /* Refuses, with STRAND_EINVAL, a schema that a newer strandctl installed. */
 int ctl_refuse_newer(struct ctl *ctl, struct err *e) MUST_CHECK;
 
@@ -89,6 +92,7 @@ int command_publish(struct ctl *ctl, int argc, char **argv);
 int command_read(struct ctl *ctl, int argc, char **argv);
 int command_recent(struct ctl *ctl, int argc, char **argv);
 int command_trace(struct ctl *ctl, int argc, char **argv);
+int command_doctor(struct ctl *ctl, int argc, char **argv);
 int command_explain(struct ctl *ctl, int argc, char **argv);
 int command_status(struct ctl *ctl, int argc, char **argv);
 int command_withdraw(struct ctl *ctl, int argc, char **argv);

@@ -12,7 +12,7 @@ from ctl_support import backends, interrupt, ok, refused, start, write_config
 
 pytestmark = pytest.mark.usefixtures("build")
 
-COMMANDS = ("init", "attach", "detach", "uninstall", "adopt", "publish", "read", "recent", "trace", "explain", "status",
+COMMANDS = ("init", "attach", "detach", "uninstall", "adopt", "publish", "read", "recent", "trace", "explain", "status", "doctor",
             "withdraw", "failed", "resume", "reload", "cleanup")
 
 
@@ -146,7 +146,7 @@ def test_server_goes_away(db):
 # --- interrupts and output
 
 
-@pytest.mark.parametrize("command", [["read", "x"], ["recent"], ["trace", "x"], ["explain", "x"], ["status"], ["withdraw", "x"],
+@pytest.mark.parametrize("command", [["read", "x"], ["recent"], ["trace", "x"], ["explain", "x"], ["status"], ["doctor"], ["withdraw", "x"],
                                      ["failed", "show", "x"]])
 def test_sigint_cancels_the_statement(db, command):
     lock = db.connect(autocommit=False)

@@ -1,3 +1,4 @@
+#include "strandctl/known_bad.h"
 #include "strandctl/lines.h"
 #include "strandctl/row.h"
 #include "strandctl/sql_embed.h"
@@ -67,6 +68,36 @@ START_TEST(every_embedded_file_has_steps)
 		ck_assert_uint_eq(f->len, strlen(f->text));
 	}
 	ck_assert_uint_ge(files, 5);
+}
+END_TEST
+
+/* --- versions */
+
+static size_t faults(const struct known_bad *(*next)(int, size_t *), int version)
+{
+	size_t at = 0, n = 0;
+
+	while (next(version, &at))
+		n++;
+	return n;
+}
+
+START_TEST(versions_with_faults)
+{
+	static const struct {
+		int version;
+		size_t server, libpq;
+	} cases[] = {
+		{ 140003, 2, 1 }, { 140004, 1, 1 }, { 140020, 0, 0 }, { 140021, 1, 0 }, { 140022, 0, 0 },
+		{ 150000, 1, 1 }, { 150010, 1, 1 }, { 150011, 1, 0 }, { 150014, 1, 0 }, { 150015, 0, 0 },
+		{ 150016, 1, 0 }, { 150018, 0, 0 }, { 160006, 1, 1 }, { 160011, 0, 0 }, { 170002, 1, 1 },
+		{ 170007, 0, 0 }, { 180000, 1, 0 }, { 180001, 0, 0 }, { 180002, 1, 0 }, { 190000, 0, 0 },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		ck_assert_msg(faults(known_bad_server, cases[i].version) == cases[i].server, "%d", cases[i].version);
+		ck_assert_msg(faults(known_bad_libpq, cases[i].version) == cases[i].libpq, "%d", cases[i].version);
+	}
 }
 END_TEST
 
@@ -377,6 +408,7 @@ int main(void)
 	tcase_add_test(tc, steps_are_cut_at_their_titles);
 	tcase_add_test(tc, steps_need_their_mark_at_the_line_start);
 	tcase_add_test(tc, every_embedded_file_has_steps);
+	tcase_add_test(tc, versions_with_faults);
 	tcase_add_test(tc, tag_lists);
 	tcase_add_test(tc, which_tags_are_routes);
 	tcase_add_test(tc, tag_lists_of_anything);
