@@ -98,6 +98,7 @@ int command_status(struct ctl *ctl, int argc, char **argv);
 int command_withdraw(struct ctl *ctl, int argc, char **argv);
 int command_failed(struct ctl *ctl, int argc, char **argv);
 int command_reload(struct ctl *ctl, int argc, char **argv);
+int command_report(struct ctl *ctl, int argc, char **argv);
 int command_resume(struct ctl *ctl, int argc, char **argv);
 int command_handler_test(struct ctl *ctl, int argc, char **argv);
 

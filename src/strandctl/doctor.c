@@ -15,7 +15,6 @@
 
 #define STATEMENT_MS 10000
 #define ANSWER_MS 15000
-#define DEFAULT_OLD_MS 600000
 
 struct args {
 	struct ctl *ctl;
@@ -223,7 +222,7 @@ void doctor_release(struct doctor *d)
 
 int command_doctor(struct ctl *ctl, int argc, char **argv)
 {
-	struct args args = { .ctl = ctl, .old_ms = DEFAULT_OLD_MS };
+	struct args args = { .ctl = ctl, .old_ms = DOCTOR_OLD_MS };
 	struct doctor d = { .ctl = ctl };
 	struct err e;
 	int ret, code;

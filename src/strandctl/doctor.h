@@ -30,6 +30,7 @@ struct doctor {
 	struct ctl *ctl;
 	struct catalog catalog;		/* empty unless installed */
 	bool installed, missing;	/* our schema is there; no schema at all */
+	bool redact;			/* no errors of handlers, and no tags that no route has */
 	int64_t old_ms;			/* what counts as an old transaction */
 	const char *check;		/* the one that runs */
 	struct finding *findings;
@@ -57,6 +58,8 @@ doctor_check doctor_role, doctor_privileges;
 doctor_check doctor_schema, doctor_routes, doctor_triggers, doctor_functions, doctor_indexes, doctor_tags;
 doctor_check doctor_service, doctor_queue, doctor_old;
 doctor_check doctor_clock, doctor_pooler, doctor_notification;
+
+#define DOCTOR_OLD_MS 600000	/* unless --old says another */
 
 /* Runs all checks on a connected ctl; an error is of the connection. */
 int doctor_examine(struct doctor *d, struct err *e) MUST_CHECK;

@@ -51,7 +51,7 @@ static void find_route(struct doctor *d, const struct attachment *a)
 		snprintf(remedy, sizeof(remedy), "mend its handler, then: strandctl resume %s --source %s", a->tag,
 			 a->source->name);
 		doctor_find(d, SEVERITY_ERROR, where, remedy, "it is suspended since %s: %s", a->suspended_at,
-			    a->suspended_error ? a->suspended_error : "no error told");
+			    d->redact ? "(not shown)" : a->suspended_error ? a->suspended_error : "no error told");
 	}
 	if (a->history) {
 		snprintf(remedy, sizeof(remedy), "strandctl attach --tag %s --source %s --receiver %s", a->tag,
@@ -182,8 +182,10 @@ static void find_tag(struct doctor *d, const struct module_table *t, const char 
 	const char *near = catalog_near_tag(&d->catalog, tag, t->oid);
 	char remedy[400];
 
+	if (d->redact)
+		tag = "a tag (not shown)";
 	snprintf(remedy, sizeof(remedy), "%s%s%sstrandctl attach --tag %.60s --source %s --receiver TABLE",
-		 near ? "did you mean " : "", near ? near : "", near ? "?  Otherwise: " : "", tag, t->name);
+		 near ? "did you mean " : "", near ? near : "", near ? "?  Otherwise: " : "", d->redact ? "TAG" : tag, t->name);
 	doctor_find(d, SEVERITY_WARNING, t->name, remedy, "%s of the newest " TEXT(STRANDS_READ) " strands %s %.200s,"
 		    " which no route leads from here: nobody gets them", count, strcmp(count, "1") ? "bear" : "bears", tag);
 }

@@ -39,6 +39,7 @@ static const struct command {
 	{ "explain", "Tell where a strand stands on its routes, and why it does not run", command_explain, service },
 	{ "status", "Show the routes and what waits on them", command_status, service },
 	{ "doctor", "Examine the server, the database and the way to them", command_doctor, service },
+	{ "report", "Write all that a bug report wants, without secrets or strands", command_report, service },
 	{ "withdraw", "Take unread strands off their routes", command_withdraw, owner },
 	{ "failed", "List, show, retry or discard what failed or expired", command_failed, owner },
 	{ "resume", "End the suspension of a route", command_resume, owner },

@@ -7,6 +7,7 @@
 #include "strandctl/ctl.h"
 #include "strandctl/options.h"
 #include "strandctl/route_status.h"
+#include "strandctl/status.h"
 #include "strandctl/strands.h"
 #include "strandctl/table.h"
 
@@ -127,9 +128,13 @@ static int show(struct ctl *ctl, const struct catalog *c, struct err *e)
 
 /* The bounds are LIMITs, which mean nothing above a sort or a bitmap: both read
  * everything first. */
-static int pin_plans(struct ctl *ctl, struct err *e)
+int status_show(struct ctl *ctl, const struct catalog *c, struct err *e)
 {
-	return ctl_exec(ctl, "SET enable_bitmapscan = off; SET enable_sort = off", e);
+	int ret = ctl_exec(ctl, "SET enable_bitmapscan = off; SET enable_sort = off", e);
+
+	if (!ret)
+		ret = show(ctl, c, e);
+	return ret ? ret : ctl_exec(ctl, "RESET enable_bitmapscan; RESET enable_sort", e);
 }
 
 int command_status(struct ctl *ctl, int argc, char **argv)
@@ -141,9 +146,7 @@ int command_status(struct ctl *ctl, int argc, char **argv)
 	options_parse(&argp, argc, argv, ctl);
 	ret = strands_start(ctl, &c, &e);
 	if (!ret)
-		ret = pin_plans(ctl, &e);
-	if (!ret)
-		ret = show(ctl, &c, &e);
+		ret = status_show(ctl, &c, &e);
 	catalog_release(&c);
 	return ret ? ctl_fail(ctl, &e) : EXIT_OK;
 }

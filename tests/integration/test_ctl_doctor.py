@@ -175,7 +175,8 @@ def test_settings_of_a_role_in_a_database(sound_db, name, value, severity):
     (got, where, what), = faults(sound_db, "settings")
     assert (got, where) == (severity, f"role {private.OWNER} in database {sound_db.name}") and what.startswith(name + " is ")
     assert faults(sound_db, "settings", user=private.SERVICE) == []
-    sound_db.cluster.admin(f"ALTER ROLE {private.OWNER} IN DATABASE {sound_db.name} RESET ALL", f"ALTER DATABASE {sound_db.name} SET {name} = '{value}'")
+    sound_db.cluster.admin(f"ALTER ROLE {private.OWNER} IN DATABASE {sound_db.name} RESET ALL",
+                           f"ALTER ROLE {private.PRODUCER} IN DATABASE {sound_db.name} SET {name} = '{value}'", f"ALTER DATABASE {sound_db.name} SET {name} = '{value}'")
     assert [f[1] for f in faults(sound_db, "settings", user=private.SERVICE)] == [f"database {sound_db.name}"]
 
 

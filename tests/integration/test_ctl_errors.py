@@ -12,7 +12,7 @@ from ctl_support import backends, interrupt, ok, refused, start, write_config
 
 pytestmark = pytest.mark.usefixtures("build")
 
-COMMANDS = ("init", "attach", "detach", "uninstall", "adopt", "publish", "read", "recent", "trace", "explain", "status", "doctor",
+COMMANDS = ("init", "attach", "detach", "uninstall", "adopt", "publish", "read", "recent", "trace", "explain", "status", "doctor", "report",
             "withdraw", "failed", "resume", "reload", "cleanup")
 
 
