@@ -12,6 +12,7 @@ SQL = {f"/usr/share/strandd/sql/{path.name}": "0644 root root" for path in (REPO
 MODES = {
     "/usr/bin/strandd": "0755 root root",
     "/usr/bin/strandctl": "0755 root root",
+    "/usr/share/bash-completion/completions/strandctl": "0644 root root",
     "/etc/strandd": "2750 root strandd",
     "/etc/strandd/conf.d": "2750 root strandd",
     CONF: "0640 root strandd",

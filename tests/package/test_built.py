@@ -33,6 +33,7 @@ def test_the_deb_holds(deb, version):
     found = files_of_deb(deb)
     assert {"/usr/bin/strandd", "/usr/bin/strandctl", installed.UNIT, "/usr/lib/sysusers.d/strandd.conf",
             "/usr/share/man/man8/strandd.8.gz", "/usr/share/man/man1/strandctl.1.gz",
+            "/usr/share/bash-completion/completions/strandctl",
             "/usr/share/doc/strandd/README.md.gz", "/usr/share/doc/strandd/README.Debian"} | set(installed.SQL) < set(found)
     # never readable by others, not even between unpacking and configuring
     assert found[installed.CONF] == "-rw-r-----"
