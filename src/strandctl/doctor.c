@@ -173,17 +173,20 @@ static const struct column columns[N_COLUMNS] = {
 	[AT_FINDING] = { "FINDING", COLUMN_WRAP, FOR_PEOPLE },
 };
 
-static void print_one(struct table *table, const struct finding *f)
+/* For people the remedy has a row of its own below. */
+static void print_one(struct table *table, const struct finding *f, bool json)
 {
 	static const char *const names[N_SEVERITIES] = { "error", "warning", "note", "unseen", "ok" };
 	struct buf text = BUF_INIT;
 
 	buf_init(&text);
 	buf_addf(&text, "%s%s%s", f->where ? f->where : "", f->where ? ": " : "", f->what);
-	if (f->remedy)
-		buf_addf(&text, "\nRemedy: %s", f->remedy);
 	table_fill(table, (const char *[N_COLUMNS]){ names[f->severity], f->check, f->where, f->what, f->remedy,
 						      need(text.data) });
+	buf_clear(&text);
+	buf_addf(&text, "Remedy: %s", f->remedy ? f->remedy : "");
+	if (f->remedy && !json)
+		table_set(table, table_row(table, NULL), AT_FINDING, need(text.data));
 	buf_release(&text);
 }
 
@@ -194,7 +197,7 @@ void doctor_print(const struct doctor *d)
 	for (int severity = 0; severity < N_SEVERITIES; severity++)
 		for (size_t i = 0; i < d->n; i++)
 			if ((int)d->findings[i].severity == severity)
-				print_one(table, &d->findings[i]);
+				print_one(table, &d->findings[i], d->ctl->json);
 	table_print(table);
 	table_free(table);
 }

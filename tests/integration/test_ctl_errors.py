@@ -2,13 +2,15 @@
 
 import os
 import re
+import signal
 import subprocess
 import time
 
 import pytest
 
 import cluster as private
-from ctl_support import backends, interrupt, ok, refused, start, write_config
+import service
+from ctl_support import backends, interrupt, ok, on_terminal, refused, start, write_config
 
 pytestmark = pytest.mark.usefixtures("build")
 
@@ -143,6 +145,12 @@ def test_server_goes_away(db):
     assert process.returncode == 4 and "terminat" in err, err
 
 
+@pytest.mark.parametrize("command", [["explain", "x"], ["trace", "x"], ["doctor"], ["report"]])
+def test_no_server_for_those_who_look(tmp_path, db, command):
+    path = write_config(tmp_path / "c", db, host="/nowhere", password="hunter2")
+    assert "hunter2" not in refused(run("--config", path, *command), 4, "/nowhere", db.name)
+
+
 # --- interrupts and output
 
 
@@ -165,6 +173,38 @@ def test_a_full_disk_is_an_error(db):
         done = subprocess.run([*private.program("strandctl"), "--dbname", db.dsn(), "status"], stdout=full,
                               stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1 and "standard output" in done.stderr and "Success" not in done.stderr
+
+
+LOOKING = [["status"], ["explain", "AD_0123456789ab"], ["trace", "AD_0123456789ab"], ["doctor"], ["report"]]
+
+
+@pytest.mark.parametrize("command", LOOKING)
+def test_a_closed_pipe(db, command):
+    """Of `| head` the program just ends; where SIGPIPE is ignored it says why, once."""
+    service.publish(db, "AD_strands", "AD_0123456789ab", ["dm:evaluate_plan"])
+    for ignored in (False, True):
+        ours, theirs = os.pipe()
+        os.close(ours)
+        done = subprocess.run([*private.program("strandctl"), "--dbname", db.dsn(), *command], stdout=theirs, stderr=subprocess.PIPE,
+                              text=True, check=False, timeout=60, restore_signals=not ignored)
+        os.close(theirs)
+        if ignored:
+            assert done.returncode == 1 and done.stderr.count("standard output cannot be written") == 1, done.stderr
+        else:
+            assert done.returncode == -signal.SIGPIPE and done.stderr == "", done.stderr
+
+
+@pytest.mark.parametrize("columns", [80, 60, 40, 20])
+@pytest.mark.parametrize("command", LOOKING)
+def test_narrow_terminals(db, command, columns):
+    """At 20 the titles of tables with many columns alone are wider: they are printed all the same."""
+    service.publish(db, "AD_strands", "AD_0123456789ab", ["dm:evaluate_plan"])
+    code, _, shown = on_terminal(db, *command, columns=columns, stdout=None)
+    # the configuration in a report is a file's text
+    lines = [line for line in shown.splitlines() if command != ["report"] or not re.search(r"^Report of|#|[={}();]", line)]
+    assert code == (1 if command == ["doctor"] else 0) and len(lines) > 1
+    if columns > 20 or command[0] == "explain":
+        assert max(map(len, lines)) <= columns, max(lines, key=len)
 
 
 def test_a_full_disk_hides_no_id(db):

@@ -1,12 +1,14 @@
 """strandctl explain: every reason why a strand does not run."""
 
 import json
+import re
 import time
 
 import pytest
 
 import cluster as private
 import policy_support as p
+import process_support as process
 import service
 from ctl_support import ok, on_screen, refused, rows
 
@@ -140,6 +142,21 @@ def test_leased_by_the_living_and_the_dead(db):
     private.wait_until(lambda: explain(db, "A")[0]["reason"] == "orphaned", 5)
     line, = explain(db, "A")
     assert (line["instance"], line["instance_alive"], line["instance_is"]) == (number, False, None) and other != number
+
+
+def test_leased_by_a_daemon_that_dies(db, daemon, wait_until):
+    """With processes: the lock of strandd's own keeper is what is looked for."""
+    d = process.serve(db, daemon, attempts=3)
+    p.publish(db, "A", "sleep", "20")
+    wait_until(lambda: process.calls(db).get("A"))
+    line, = explain(db, "A")
+    assert (line["reason"], line["receipt"], line["instance_alive"], line["in_hand_of"]) == ("running", "running", True, None)
+    assert re.fullmatch(rf"process \d+, {private.SERVICE}, strandd", line["instance_is"])
+    d.kill()
+    wait_until(lambda: explain(db, "A")[0]["reason"] == "no_service", 10)
+    alive(db)
+    line, = explain(db, "A")
+    assert (line["reason"], line["instance_alive"], line["instance_is"]) == ("orphaned", False, None)
 
 
 def test_retries(db, daemon, wait_until):
