@@ -29,12 +29,15 @@ static const char facts_sql[] =
 	" coalesce(r.error, CASE WHEN r.state IS NULL THEN o.suspended_error END),"
 	" coalesce(r.sqlstate, CASE WHEN r.state IS NULL THEN o.suspended_sqlstate END),"
 	" CASE WHEN h.pid IS NOT NULL THEN " SESSION("h") " END, h.pid,"
+	" CASE WHEN t.pid IS NOT NULL AND h.pid IS NULL AND coalesce(r.state = 'retry', true) THEN " SESSION("t") " END,"
 	" r.instance, CASE WHEN r.state = 'running' THEN coalesce(i.pid, h.pid) IS NOT NULL END,"
 	" CASE WHEN i.pid IS NOT NULL THEN " SESSION("i") " END,"
 	" s.tagged_at, r.started_at, r.finished_at, to_json(r.reply_ids)"
 	" FROM (SELECT) one LEFT JOIN %1$s s ON s.id = $1::text LEFT JOIN %3$s o ON o.route = $2::integer"
 	" LEFT JOIN %2$s r ON r.route = $2::integer AND r.strand_id = strandd.receipt_key($1::text) COLLATE \"C\""
 	" LEFT JOIN " HOLDER_OF("hashtextextended($1::text, strandd.lock_seed($4::text::regclass, $2::integer))") " h ON true"
+	/* the seed itself is the lock of a serial route's turn */
+	" LEFT JOIN " HOLDER_OF("strandd.lock_seed($4::text::regclass, $2::integer)") " t ON true"
 	" LEFT JOIN " HOLDER_OF(ADVISORY_INSTANCE("r.instance")) " i ON true";
 
 static bool is_true(const struct explain_line *line, enum explain_fact fact)
@@ -203,6 +206,7 @@ const struct explain_why *explain_line_why(const struct explain_lines *x, const 
 		.foreign = is_true(line, FACT_FOREIGN),
 		.timed_out = is_true(line, FACT_TIMED_OUT),
 		.held = cell(line->facts, 0, FACT_HOLDER_PID),
+		.turn = cell(line->facts, 0, FACT_TURN),
 		.served = x->served,
 		.alive = is_true(line, FACT_INSTANCE_ALIVE),
 		.due = is_true(line, FACT_DUE),

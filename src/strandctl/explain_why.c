@@ -3,7 +3,7 @@
 #include <string.h>
 
 enum why { NO_TAG, NO_ROUTE, DETACHED, NOT_ADOPTED, HISTORY, FOREIGN, BELOW, HELD, SUSPENDED, TIMED_OUT, NO_SERVICE,
-	   WAITING, RUNNING, ORPHANED, RETRY, RETRY_DUE, FAILED, UNKNOWN, EXPIRED, WITHDRAWN, SKIPPED, DONE, GONE,
+	   WAITING, TURN, RUNNING, ORPHANED, RETRY, RETRY_DUE, FAILED, UNKNOWN, EXPIRED, WITHDRAWN, SKIPPED, DONE, GONE,
 	   AGAIN };
 
 static const struct explain_why whys[] = {
@@ -29,6 +29,7 @@ static const struct explain_why whys[] = {
 	[NO_SERVICE] = { "no_service", "no strandd is connected to this database", "start strandd" },
 	[WAITING] = { "waiting", "nobody has taken it yet: it is on its way, or behind others",
 		"if it stays so: strandctl status tells what waits, strandd's log whether it serves the route" },
+	[TURN] = { "turn", "the route is serial, and another batch has its turn", NULL },
 	[RUNNING] = { "running", "its handler is at work on it", NULL },
 	[ORPHANED] = { "orphaned", "the instance that had it is gone: another one takes it over, or, where the route delivers"
 		" at most once, marks it error:outcome_unknown", NULL },
@@ -67,7 +68,9 @@ static enum why unread(const struct explain_facts *f)
 		return SUSPENDED;
 	if (!f->served)
 		return NO_SERVICE;
-	return f->timed_out ? TIMED_OUT : WAITING;
+	if (f->timed_out)
+		return TIMED_OUT;
+	return f->turn ? TURN : WAITING;
 }
 
 static enum why waits_again(const struct explain_facts *f)
@@ -82,7 +85,9 @@ static enum why waits_again(const struct explain_facts *f)
 		return SUSPENDED;
 	if (!f->served)
 		return NO_SERVICE;
-	return f->due ? RETRY_DUE : RETRY;
+	if (!f->due)
+		return RETRY;
+	return f->turn ? TURN : RETRY_DUE;
 }
 
 static enum why settled(const struct explain_facts *f)

@@ -16,6 +16,7 @@ struct explain_facts {
 	bool foreign;		/* its transaction id is of another cluster */
 	bool timed_out;		/* by a tag of its own */
 	bool held;		/* a session has its lock */
+	bool turn;		/* the route is serial, and another batch has its turn */
 	bool served;		/* some strandd is connected */
 	bool alive;		/* the instance of a `running` receipt is */
 	bool due;		/* a retry: its time has come */

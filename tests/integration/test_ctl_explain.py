@@ -130,6 +130,22 @@ def test_in_the_hand_of_a_handler(db, daemon, held):
     assert line["remedy"] is None and line["finished_at"] > line["started_at"] >= line["tagged_at"]
 
 
+def test_behind_another_batch_of_a_serial_route(db, daemon, held):
+    daemon(routes=[{"tag": PLAN, "source": "AD_strands", "handler": "test.held", "serial": True}])
+    service.publish(db, "AD_strands", "A", [PLAN], kind="held")
+    private.wait_until(lambda: held.count() == 1, 15)
+    p.publish(db, "B")
+    pid, = held.pids()
+    line, = explain(db, "B")
+    assert line["reason"] == "turn" and f"process {pid}, {private.SERVICE}, strandd" in line["turn_is_with"]
+    line, = explain(db, "A")
+    assert (line["reason"], line["holder_pid"], line["turn_is_with"]) == ("held", pid, None)
+    held.release()
+    service.final(db, "dm", "B", PLAN)
+    line, = explain(db, "B")
+    assert (line["reason"], line["turn_is_with"]) == ("done", None)
+
+
 def test_leased_by_the_living_and_the_dead(db):
     number, conn = alive(db)
     p.publish(db, "A")
