@@ -36,7 +36,7 @@ static const struct command {
 	{ "read", "Show one strand and its receipts", command_read, service },
 	{ "recent", "Show the newest strands with given tags", command_recent, service },
 	{ "trace", "Show the tree of strands that one belongs to", command_trace, service },
-	{ "explain", "Tell where a strand stands on its routes, and why it does not run", command_explain, service },
+	{ "explain", "Tell where a strand stands, and why it does not run", command_explain, service },
 	{ "status", "Show the routes and what waits on them", command_status, service },
 	{ "doctor", "Examine the server, the database and the way to them", command_doctor, service },
 	{ "report", "Write all that a bug report wants, without secrets or strands", command_report, service },
