@@ -2,7 +2,8 @@
  * failed attempt, and a lease.  Pure; private to src/work.
  *
  * The allowed moves of a receipt's state are those of the WHERE clauses here and in
- * statement.c.  Who runs one holds the strand's advisory lock.
+ * statement.c.  Who runs one holds the strand's advisory lock, or
+ * settles the lease of a process, which is fenced by instance and attempt.
  */
 #ifndef STRANDD_WORK_RECEIPT_H
 #define STRANDD_WORK_RECEIPT_H
