@@ -120,18 +120,28 @@ static int charge(struct process_batch *p, struct session *s, size_t at, const s
 	return ret == STRAND_EPROTO && conn_usable(s->conn) ? 0 : ret;
 }
 
+static int give_back(struct process_batch *p, struct session *s, size_t at, struct err *e)
+{
+	p->batch->states[at] = ITEM_PUT_OFF;
+	return batch_give_back(p->batch, s, at, e);
+}
+
+/* The route is suspended: no strand is charged for what is its handler's, unless it may
+ * not run again. */
+static int charge_or_spare(struct process_batch *p, struct session *s, size_t at, const struct err *why, bool final,
+			   struct err *e)
+{
+	bool spare = p->batch->probe && !final;
+
+	return spare ? give_back(p, s, at, e) : charge(p, s, at, why, final, e);
+}
+
 static int charge_work(struct process_batch *p, struct session *s, size_t at, const struct err *why, struct err *e)
 {
 	struct err charged;
 	bool final = process_charge_work(why, p->once, &charged);
 
-	return charge(p, s, at, &charged, final, e);
-}
-
-static int give_back(struct process_batch *p, struct session *s, size_t at, struct err *e)
-{
-	p->batch->states[at] = ITEM_PUT_OFF;
-	return batch_give_back(p->batch, s, at, e);
+	return charge_or_spare(p, s, at, &charged, final, e);
 }
 
 /* The answer cannot be settled: is it its own fault?  What is not is tried again. */
@@ -177,9 +187,7 @@ static int settle_failed(struct process_batch *p, struct session *s, const struc
 	struct err why;
 	bool final = process_charge(&p->exchange, q, p->once, &why);
 
-	if (p->batch->probe && !final)
-		return give_back(p, s, q->place, e);
-	return charge(p, s, q->place, &why, final, e);
+	return charge_or_spare(p, s, q->place, &why, final, e);
 }
 
 /* With several on their way nobody knows which one it was, so each goes alone next

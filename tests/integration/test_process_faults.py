@@ -3,6 +3,8 @@
 import signal
 import time
 
+import pytest
+
 import process_support as p
 import service
 
@@ -130,3 +132,17 @@ def test_an_answer_does_not_wait_for_ever(db, daemon, wait_until):
     for n in range(3):
         assert p.in_state(db, f"AD_{n}", "failed", wait_until, 120)["sqlstate"] == "40001"
     p.all_done(db, 10, wait_until)
+
+
+@pytest.mark.parametrize("kind, argument", [("replies", '[{"nonsense": 1}]'), ("raise", "no"), ("exit", "1")])
+def test_a_probe_charges_nothing(db, daemon, wait_until, kind, argument):
+    """Whatever of the suspended route's handler is broken, its backlog is not burnt."""
+    db.execute("UPDATE dm_routes SET suspended_at = now(), suspended_error = 'broken' WHERE tag = %s", (p.PLAN,))
+    service.publish_many(db, "ad_strands", "AD_", 3, [p.PLAN], kind=kind, timeframe=argument)
+    p.serve(db, daemon, attempts=1)
+    wait_until(lambda: sum(len(seen) for seen in p.calls(db).values()) >= 4, 20)
+    wait_until(lambda: "running" not in service.states(db, "dm", p.PLAN).values())
+    assert db.value("SELECT count(*) FROM dm_receipts WHERE state NOT IN ('retry', 'running') OR error IS NOT NULL") == 0
+    db.execute("UPDATE ad_strands SET kind = 'good'")
+    p.all_done(db, 3, wait_until, 60)
+    assert db.value("SELECT max(attempt) FROM dm_receipts") == 1
