@@ -126,12 +126,12 @@ static int give_back(struct process_batch *p, struct session *s, size_t at, stru
 	return batch_give_back(p->batch, s, at, e);
 }
 
-/* The route is suspended: no strand is charged for what is its handler's, unless it may
- * not run again. */
+/* The route is suspended, or will be for what was charged before this: no more strands
+ * are charged for what is its handler's, unless they may not run again. */
 static int charge_or_spare(struct process_batch *p, struct session *s, size_t at, const struct err *why, bool final,
 			   struct err *e)
 {
-	bool spare = p->batch->probe && !final;
+	bool spare = (p->batch->probe || p->batch->broken) && !final;
 
 	return spare ? give_back(p, s, at, e) : charge(p, s, at, why, final, e);
 }
@@ -272,7 +272,7 @@ static void begin_anew(struct process_batch *p)
 		p->batch->states[p->exchange.requests[i].place] = ITEM_OURS;
 	p->batch->replies = p->batch->unrouted = 0;
 	p->batch->failures = 0;
-	p->batch->row_ended = false;
+	p->batch->row_ended = p->batch->broken = false;
 	p->batch->due_ms = INT64_MAX;
 	p->batch->committed = false;
 }

@@ -146,3 +146,12 @@ def test_a_probe_charges_nothing(db, daemon, wait_until, kind, argument):
     db.execute("UPDATE ad_strands SET kind = 'good'")
     p.all_done(db, 3, wait_until, 60)
     assert db.value("SELECT max(attempt) FROM dm_receipts") == 1
+
+
+def test_what_suspends_a_route_is_all_that_is_charged(db, daemon, wait_until):
+    """Not the rest of the batch as well, which failed with it."""
+    service.publish_many(db, "ad_strands", "AD_", 50, [p.PLAN], kind="raise", timeframe="no")
+    d = p.serve(db, daemon, attempts=1, suspend_after=5, batch=50)
+    d.wait_log("5 failures in a row")
+    wait_until(lambda: "running" not in service.states(db, "dm", p.PLAN).values())
+    assert list(service.states(db, "dm", p.PLAN).values()).count("failed") == 5
