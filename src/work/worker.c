@@ -208,9 +208,11 @@ static void work(struct worker *w, unsigned route, struct delivery **items, size
 	for (size_t i = fit; i < together; i++)
 		queue_return(q, items[i]);
 	for (size_t i = together; i < n; i++) {
-		bool first = !fit && i == together;
+		/* Those before may have taken all the time, and more of them, or urgent ones, may
+		 * come all the while: so one has its turn in any case. */
+		bool first = i == together;
 
-		if (stop_level(w->context->stop) == STOP_NONE && clock_now() < enough &&
+		if (stop_level(w->context->stop) == STOP_NONE && (first || clock_now() < enough) &&
 		    (first || items[i]->high || !queue_high_waits(q)) &&
 		    (!w->child || child_is_up(w->child)) &&
 		    !suspension_on(w->context->suspensions, route) == !probe)

@@ -134,6 +134,25 @@ def test_an_answer_does_not_wait_for_ever(db, daemon, wait_until):
     p.all_done(db, 10, wait_until)
 
 
+def test_one_that_goes_alone_has_its_turn_among_many(db, daemon, wait_until, tmp_path):
+    """More come than are handled, in batches that take longer than what is set aside for all:
+    that those whose process was killed go alone does not mean that they go last."""
+    crashed = tmp_path / "crashed"
+    p.serve(db, daemon, ["READY=1"], {"ready": True}, {"workers": {"handler_timeout": "200ms"}}, batch=10, attempts=1)
+    service.publish_many(db, "ad_strands", "AD_alone_", 2, [p.PLAN], kind="crash_once", timeframe=str(crashed))
+    wait_until(crashed.exists)
+    more = 0
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        service.publish_many(db, "ad_strands", f"AD_more_{more}_", 5, [p.PLAN], kind="sleep", timeframe="0.1")
+        more += 5
+        if db.value("SELECT count(*) FROM dm_receipts WHERE state = 'done' AND strand_id LIKE 'AD_alone_%%'") == 2:
+            break
+        time.sleep(0.4)
+    settled = dict(db.execute("SELECT strand_id, attempt FROM dm_receipts WHERE state = 'done' AND strand_id LIKE 'AD_alone_%%'"))
+    assert len(settled) == 2 and set(settled.values()) == {1}, f"{settled} of 2 after {more} others came"
+
+
 @pytest.mark.parametrize("kind, argument", [("replies", '[{"nonsense": 1}]'), ("raise", "no"), ("exit", "1")])
 def test_a_probe_charges_nothing(db, daemon, wait_until, kind, argument):
     """Whatever of the suspended route's handler is broken, its backlog is not burnt."""
