@@ -13,8 +13,10 @@
 
 /* --- which strand ------------------------------------------------------------- */
 
-/* *ret_running: its receipt is a lease. */
-static int find_strand(struct ctl *ctl, const struct route *r, const char *id, bool *ret_running, struct err *e)
+enum { STATE_SIZE = 16 };
+
+/* `state`: its receipt's, or "". */
+static int find_strand(struct ctl *ctl, const struct route *r, const char *id, char state[STATE_SIZE], struct err *e)
 {
 	const char *values[] = { id };
 	struct buf sql = BUF_INIT;
@@ -22,8 +24,8 @@ static int find_strand(struct ctl *ctl, const struct route *r, const char *id, b
 	int ret;
 
 	buf_init(&sql);
-	buf_addf(&sql, "SELECT coalesce(t.tags @> %s, false), coalesce(t.tags::text, 'null'), coalesce((SELECT p.state = 'running'"
-		 " FROM %s p WHERE p.route = %d AND p.strand_id = strandd.receipt_key($1) COLLATE \"C\"), false)"
+	buf_addf(&sql, "SELECT coalesce(t.tags @> %s, false), coalesce(t.tags::text, 'null'), coalesce((SELECT p.state"
+		 " FROM %s p WHERE p.route = %d AND p.strand_id = strandd.receipt_key($1) COLLATE \"C\"), '')"
 		 " FROM %s t WHERE t.id = $1", r->tag_array, r->receipts, r->number, r->source);
 	ret = sql.failed ? err_set(e, STRAND_ENOMEM, "out of memory") : ctl_query(ctl, sql.data, 1, values, &res, e);
 	buf_release(&sql);
@@ -36,28 +38,47 @@ static int find_strand(struct ctl *ctl, const struct route *r, const char *id, b
 		ret = err_set(e, STRAND_ENOENT, "strand %s does not bear the tag %s, but %.200s: the route would never get it;"
 			      " write a copy with the tag", id, r->conf->tag, PQgetvalue(res, 0, 1));
 	else
-		*ret_running = *PQgetvalue(res, 0, 2) == 't';
+		snprintf(state, STATE_SIZE, "%s", PQgetvalue(res, 0, 2));
 	PQclear(res);
 	return ret;
 }
 
+/* What makes this run one too many, or nearly. */
+static const char *other_runs(const char *state)
+{
+	static const struct {
+		const char *state, *means;
+	} all[] = {
+		{ "", "strandd will run it on this strand as well" },
+		{ "retry", "strandd will run it on this strand as well" },
+		{ "running", "strandd is just running it on this strand, or has died with it" },
+		{ "done", "strandd has run it on this strand already" },
+		{ "failed", "strandd may have run it on this strand already, which failed" },
+	};
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		if (!strcmp(all[i].state, state))
+			return all[i].means;
+	return "strandd will not run it on this strand";
+}
+
 /* What a process does is done. */
-static int confirm(const struct handler_args *args, const struct route *r, bool running, struct err *e)
+static int confirm(const struct handler_args *args, const struct route *r, const char *state, struct err *e)
 {
 	static const char real[] = "what its handler does outside of the database is real, and is not rolled back";
 	char question[700];
 
 	if (!route_is_process(r))
 		return 0;
-	if (running)
+	if (!strcmp(state, "running"))
 		ctl_warn("the receipt of strand %s is a lease: strandd has it in hand, or has died with it", args->words.items[0]);
 	if (r->conf->delivery != DELIVERY_AT_MOST_ONCE || args->yes)
 		return 0;
 	if (!isatty(STDIN_FILENO))
-		return err_set(e, STRAND_EINVAL, "%s delivers at most once, and %s: say --yes if that is meant", r->conf->tag,
-			       real);
-	snprintf(question, sizeof(question), "%.200s delivers at most once, and %s.\nRun it on strand %.200s?", r->conf->tag, real,
-		 args->words.items[0]);
+		return err_set(e, STRAND_EINVAL, "%s delivers at most once, and %s; %s: say --yes if that is meant", r->conf->tag,
+			       real, other_runs(state));
+	snprintf(question, sizeof(question), "%.200s delivers at most once, and %s; %s.\nRun it on strand %.200s?", r->conf->tag,
+		 real, other_runs(state), args->words.items[0]);
 	return ask_yes(args->ctl, question, e);
 }
 
@@ -196,11 +217,11 @@ static struct conn_target service_target(const struct ctl *ctl)
 static int rehearse(const struct handler_args *args, struct rehearsal *r, struct handler_verdict *v, struct err *e)
 {
 	const struct route *route = r->batch.route;
-	bool running = false;
-	int ret = find_strand(args->ctl, route, v->id, &running, e);
+	char state[STATE_SIZE] = "";
+	int ret = find_strand(args->ctl, route, v->id, state, e);
 
 	if (!ret)
-		ret = confirm(args, route, running, e);
+		ret = confirm(args, route, state, e);
 	if (ret)
 		return ret;
 	if (route->suspended)

@@ -383,6 +383,21 @@ def test_at_most_once_is_asked_for(db, configured, unchanged):
     assert ps.calls(db) == {"AD_1": [1]}
 
 
+@pytest.mark.parametrize("state, words", [
+    (None, "strandd will run it on this strand as well"), ("retry", "strandd will run it on this strand as well"),
+    ("running", "strandd is just running it"), ("done", "strandd has run it on this strand already"),
+    ("failed", "strandd may have run it on this strand already"), ("skipped", "strandd will not run it")])
+def test_at_most_once_it_is_said_who_else_runs_it(db, configured, unchanged, state, words):
+    """An order that is placed twice is placed twice, whoever did it."""
+    p.publish(db, "AD_1")
+    if state:
+        db.execute("INSERT INTO dm_receipts (route, strand_id, state, attempt, due_at, instance) SELECT route, 'AD_1', %s, 1, now(), 9"
+                   " FROM dm_routes WHERE tag = %s", (state, PLAN))
+    with unchanged:
+        refused(run(process_config(db, configured, delivery="at-most-once"), "AD_1"), 2, "--yes", words)
+    assert ps.calls(db) == {}
+
+
 @pytest.mark.parametrize("answer, code", [("n\n", 2), ("y\n", 0)])
 def test_at_most_once_on_a_terminal(db, configured, answer, code):
     p.publish(db, "AD_1")
