@@ -20,10 +20,12 @@
  * input is /dev/null and its standard output is standard error, whose lines strandd
  * puts into its log: printing harms nothing.
  *
- * Answers are written when no further strand waits, or after 10 milliseconds.  A
- * process that dies takes with it what it has not written: strands that it had handled
- * are then handled again.  Who does something that cannot be undone calls
- * strand_replies_flush before it, so that only its own strand is at stake.
+ * An answer is written when no further strand waits; else together with those after it,
+ * when the first of them was begun 10 milliseconds ago: so it waits for the strand in
+ * hand at most.  A process that dies takes with it what it has not written: strands that
+ * it had handled are then handled again.  Who does something that cannot be undone calls
+ * strand_replies_flush before it: then the answers before it are written, and its own is
+ * as soon as the function returns, so that no strand is at stake for another.
  *
  * Threads: strand_handler_run is called once in a process; the function runs in its
  * caller's thread, and what it is given belongs to that thread.  For more at the same
@@ -73,8 +75,9 @@ struct strand_row *strand_replies_row(struct strand_replies *replies);
 int strand_replies_fail(struct strand_replies *replies, int final, const char *format, ...)
 	STRAND_PRINTF(3, 4);
 
-/* Writes the answers to the strands before this one, if they are not written yet.
- * STRAND_ECONN: strandd is gone; do not do what was to be done. */
+/* Writes the answers to the strands before this one, if they are not written yet; this
+ * one's will not wait for the next strand.  STRAND_ECONN: strandd is gone; do not do what
+ * was to be done.  STRAND_ESYS, STRAND_ENOMEM: nor then. */
 int strand_replies_flush(struct strand_replies *replies);
 
 /* Handles strands until strandd closes standard input (then all that has arrived is

@@ -69,7 +69,7 @@ static int handle(struct request *request, struct strand_replies *replies, stran
 	replies_begin(replies, &request->strand);
 	ret = replies_end(replies, fn(&request->strand, replies, arg), e);
 	view_forget(&request->strand);
-	return ret ? ret : stream_answered(&stream, began, e);
+	return ret ? ret : stream_answered(&stream, began, replies->flushed, e);
 }
 
 static bool is_blank(const char *line)

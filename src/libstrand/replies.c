@@ -38,7 +38,7 @@ void replies_begin(struct strand_replies *r, const struct strand *strand)
 {
 	r->strand = strand;
 	r->n = 0;
-	r->row_open = r->failed = r->final = false;
+	r->row_open = r->failed = r->final = r->flushed = false;
 	buf_clear(&r->why);
 	begin_answer(r);
 	buf_adds(&r->stream->answers, ",\"replies\":[");
@@ -128,6 +128,7 @@ int strand_replies_flush(struct strand_replies *r)
 	struct err e;
 	int ret;
 
+	r->flushed = true;
 	buf_init(&own);
 	buf_add(&own, out->data + r->begin, out->failed ? 0 : out->len - r->begin);
 	if (out->failed || own.failed) {

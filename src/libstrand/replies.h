@@ -19,6 +19,7 @@ struct strand_replies {
 	struct strand_row row;		/* the one that is being filled in */
 	bool row_open;
 	bool failed, final;
+	bool flushed;			/* by the function: its own answer is not to wait either */
 	struct buf why;			/* of a failure */
 };
 

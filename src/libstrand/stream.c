@@ -121,11 +121,11 @@ int stream_flush(struct stream *s, struct err *e)
 	return ret;
 }
 
-int stream_answered(struct stream *s, int64_t began, struct err *e)
+int stream_answered(struct stream *s, int64_t began, bool at_once, struct err *e)
 {
 	if (!s->held_since)
 		s->held_since = began;
-	if (s->answers.len < HOLD_BYTES && !s->answers.failed &&
+	if (!at_once && s->answers.len < HOLD_BYTES && !s->answers.failed &&
 	    clock_now() - s->held_since < HOLD_MS * NSEC_PER_MSEC)
 		return 0;
 	s->held_since = 0;

@@ -33,9 +33,9 @@ void stream_close(struct stream *s);	/* what came in their places stays */
 int stream_line(struct stream *s, int stop_fd, char **ret_line, size_t *ret_len, struct err *e) MUST_CHECK;
 
 /* After an answer was appended to s->answers, for a strand that was begun at `began`:
- * writes it, or holds it back.  What took long is never held back: strandd counts the
- * next strand's time from that answer. */
-int stream_answered(struct stream *s, int64_t began, struct err *e) MUST_CHECK;
+ * writes it, or holds it back, as long as the next strand takes at most.  What took long
+ * is never held back: strandd counts the next strand's time from that answer. */
+int stream_answered(struct stream *s, int64_t began, bool at_once, struct err *e) MUST_CHECK;
 int stream_flush(struct stream *s, struct err *e) MUST_CHECK;
 
 #endif

@@ -64,6 +64,10 @@ static int handle(const struct strand *s, struct strand_replies *replies, void *
 			return -1;
 		raise(SIGKILL);
 	}
+	if (!strcmp(kind, "kill"))
+		raise(SIGKILL);
+	if (!strcmp(kind, "act") && strand_replies_flush(replies))
+		return -1;
 	if (!strcmp(kind, "bad"))
 		strand_row_set_text(strand_replies_row(replies), "symbol", "gr\xfc");
 	if (!strcmp(kind, "sleep"))

@@ -206,6 +206,15 @@ def test_flushed_answers_outlive_the_process(alone):
     assert [x["id"] for x in answers] == ["AD_1", "AD_2"]
 
 
+def test_what_cannot_be_undone_is_not_done_again(alone):
+    """A strand that called strand_replies_flush, and returned: its own answer is not at
+    stake while the next one is handled, whatever that does before it calls it, too."""
+    a = alone()
+    a.send(strand(1), strand(2, kind="act"), strand(3, kind="kill"))
+    answers, _ = a.end(code=-signal.SIGKILL)
+    assert [x["id"] for x in answers] == ["AD_1", "AD_2"]
+
+
 def test_sigterm_while_it_waits(alone):
     a = alone()
     a.send(strand(1))
