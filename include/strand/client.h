@@ -76,15 +76,16 @@ void strand_client_set_timeout(struct strand_client *client, int timeout_ms);
  *
  * 0 means that it is committed.  STRAND_EDOUBT: the connection was lost while the
  * COMMIT was under way, and PostgreSQL could not be asked in time whether it took
- * effect; all other codes mean that nothing was written.  STRAND_EINVAL, STRAND_ESQL
- * (a column that is not there, a value that its type refuses, an id that is taken),
- * STRAND_ECONN, STRAND_ETIMEOUT, STRAND_ENOMEM. */
+ * effect; all other codes mean that nothing was written.  STRAND_EINVAL (no JSON object,
+ * a tag that is NULL), STRAND_ESQL (a column that is not there, a value that its type
+ * refuses, an id that is taken), STRAND_ECONN, STRAND_ETIMEOUT, STRAND_ENOMEM. */
 int strand_client_write(struct strand_client *client, const char *table, const char *data,
 			const char *const *tags, size_t n_tags, const char **ret_id);
 
 /* Writes n strands, in this order, in one transaction: all or none.  `tags` are added
  * to each.  ret_ids (NULL if not wanted) is an array of n, filled with ids as above.
- * Errors as above; those about one of the strands name it: "strand 3: ...". */
+ * Errors as above; where `data` is at fault it is named, "strand 3: ...", but what
+ * PostgreSQL refuses is in its words. */
 int strand_client_write_many(struct strand_client *client, const char *table, const char *const *data,
 			     size_t n, const char *const *tags, size_t n_tags, const char **ret_ids);
 

@@ -71,8 +71,9 @@ void strand_set_free(struct strand_set *set);		/* takes NULL */
 /* --- a row to be written ---
  *
  * The strand that a client writes, or a reply of a handler, column by column.  The
- * first fault is kept: the functions that set something return it, and so does what
- * the row is given to.  So a caller need look only once, at the end. */
+ * first fault is kept: the functions that set something return it, and strand_row_json
+ * returns NULL, which whatever takes a row's JSON refuses.  So a caller need look only
+ * once, at the end. */
 struct strand_row;
 
 struct strand_row *strand_row_new(void);		/* NULL: out of memory */
@@ -85,7 +86,7 @@ int strand_row_set_text(struct strand_row *row, const char *column, const char *
 int strand_row_set_int(struct strand_row *row, const char *column, int64_t value);
 int strand_row_set_double(struct strand_row *row, const char *column, double value);
 int strand_row_set_bool(struct strand_row *row, const char *column, int value);
-/* Any JSON value; a number keeps all its digits. */
+/* Any JSON value; a number keeps all its digits.  NULL: null, as of strand_column_json. */
 int strand_row_set_json(struct strand_row *row, const char *column, const char *json);
 
 /* Adds a tag to the row's column "tags": "dm:evaluate_plan", "priority:high". */

@@ -80,7 +80,7 @@ static bool holds(const struct buf *tags, const char *tag)
 
 static int add_tag(struct buf *tags, const char *tag, struct err *e)
 {
-	if (!tag || !*tag || holds(tags, tag))
+	if (!*tag || holds(tags, tag))
 		return 0;
 	buf_adds(tags, tags->len ? ", " : "[");
 	return text_add_string(tags, tag) ? 0 : err_set(e, STRAND_EINVAL, "the tag \"%s\" is not UTF-8", tag);
@@ -154,7 +154,7 @@ static int take_members(struct input *in, struct parts *p, const struct input_co
 	while (!ret && json_scan_next(&scan, &member) > 0)
 		ret = take_member(in, p, &member, e);
 	for (size_t i = 0; !ret && i < x->n_tags; i++)
-		ret = add_tag(&p->tags, x->tags[i], e);
+		ret = x->tags[i] ? add_tag(&p->tags, x->tags[i], e) : err_set(e, STRAND_EINVAL, "a tag is NULL");
 	if (!ret && !in->id)
 		ret = new_id(in, x->table->prefix, e);
 	return ret;
@@ -166,6 +166,9 @@ int input_read(struct input *ret_input, const char *text, const struct input_con
 	struct parts p = { 0 };
 	int ret;
 
+	/* What strand_row_json answers after a fault. */
+	if (!text)
+		return err_set(e, STRAND_EINVAL, "no strand is given: NULL");
 	in.fill_module = x->own && x->table->has_module;
 	in.fill_created_at = !x->table->fills_created_at;
 	buf_init(&p.columns);

@@ -27,7 +27,8 @@ struct input_context {
 	size_t n_tags;
 };
 
-/* STRAND_EINVAL: not an object, a key twice, an id or tags that are none; STRAND_ENOMEM. */
+/* STRAND_EINVAL: not an object, an id or tags that are none, NULL; of a key that comes
+ * twice PostgreSQL decides; STRAND_ENOMEM. */
 int input_read(struct input *ret, const char *text, const struct input_context *x, struct err *e) MUST_CHECK;
 void input_release(struct input *in);
 

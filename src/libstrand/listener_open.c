@@ -107,6 +107,8 @@ int strand_listener_add(struct strand_listener *l, const char *tag, const char *
 	l->err = (struct err){ 0 };
 	if (l->started)
 		return err_set(&l->err, STRAND_EINVAL, "the listener has started already");
+	if (!tag || !source)
+		return err_set(&l->err, STRAND_EINVAL, "no %s is given: NULL", tag ? "table" : "tag");
 	ret = check_tag(l, tag);
 	return ret ? ret : add_route(l, tag, source);
 }

@@ -140,7 +140,15 @@ int strand_client_read(struct strand_client *c, const char *table, const char *i
 {
 	struct question q = { .table = table, .by_id = id, .deadline = client_begin(c) };
 
-	return answer(c, &q, ret_set);
+	return id ? answer(c, &q, ret_set) : err_set(&c->err, STRAND_EINVAL, "no id is given: NULL");
+}
+
+static bool has_null(const char *const *tags, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!tags[i])
+			return true;
+	return false;
 }
 
 int strand_client_recent(struct strand_client *c, const char *table, const char *const *tags, size_t n_tags,
@@ -155,6 +163,8 @@ int strand_client_recent(struct strand_client *c, const char *table, const char 
 	q.limit = count;
 	if (limit < 1)
 		ret = err_set(&c->err, STRAND_EINVAL, "a limit of %d: ask for one strand or more", limit);
+	else if (has_null(tags, n_tags))
+		ret = err_set(&c->err, STRAND_EINVAL, "a tag is NULL");
 	else if (n_tags && !text_add_tags(&json, tags, n_tags))
 		ret = err_set(&c->err, STRAND_EINVAL, "a tag is not UTF-8");
 	else if (json.failed)

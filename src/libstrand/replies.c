@@ -92,15 +92,16 @@ struct strand_row *strand_replies_row(struct strand_replies *r)
 
 int strand_replies_add(struct strand_replies *r, const char *json)
 {
-	size_t len = strlen(json);
+	size_t len = json ? strlen(json) : 0;
 	char why[200];
 
 	close_row(r);
-	if (text_is_object(json, len)) {
+	if (json && text_is_object(json, len)) {
 		add_text(r, json, len);
 		return 0;
 	}
-	snprintf(why, sizeof(why), "reply %u is not a JSON object: %.100s", r->n + 1, json);
+	snprintf(why, sizeof(why), "reply %u is %s%.100s", r->n + 1, json ? "not a JSON object: " : "NULL",
+		 json ? json : "");
 	utf8_mend(why);
 	fail(r, false, why);
 	return STRAND_EINVAL;

@@ -144,8 +144,11 @@ int strand_row_set_bool(struct strand_row *row, const char *column, int value)
 int strand_row_set_json(struct strand_row *row, const char *column, const char *json)
 {
 	struct json_span value;
-	int ret = begin(row, column);
+	int ret;
 
+	if (!json)
+		return set(row, column, "null");
+	ret = begin(row, column);
 	if (ret)
 		return ret;
 	if (!text_is_json(json, strlen(json), &value))
@@ -158,6 +161,8 @@ int strand_row_add_tag(struct strand_row *row, const char *tag)
 {
 	if (row->fault.code)
 		return row->fault.code;
+	if (!tag)
+		return err_set(&row->fault, STRAND_EINVAL, "a tag is NULL");
 	if (row->tags.len)
 		buf_adds(&row->tags, ", ");
 	if (!text_add_string(&row->tags, tag))

@@ -259,13 +259,16 @@ static int prepare(struct writing *w, const char *table, const char *const *data
 		   size_t n_tags)
 {
 	struct strand_client *c = w->client;
-	struct input_context x = { .own = !table || !strcasecmp(table, c->table_name), .tags = tags, .n_tags = n_tags };
+	struct input_context x = { .tags = tags, .n_tags = n_tags };
 	int ret = client_connect(c, w->deadline);
 
 	if (!ret)
 		ret = client_table(c, table, w->deadline, &w->table);
+	if (ret)
+		return ret;
 	x.table = w->table;
-	return ret ? ret : read_inputs(w, data, &x);
+	x.own = !table || !strcasecmp(table, c->table_name);
+	return read_inputs(w, data, &x);
 }
 
 static void release_inputs(struct writing *w)

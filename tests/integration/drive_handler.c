@@ -59,6 +59,10 @@ static int handle(const struct strand *s, struct strand_replies *replies, void *
 		return atoi(argument);
 	if (!strcmp(kind, "add"))
 		return strand_replies_add(replies, argument);
+	if (!strcmp(kind, "null")) {
+		strand_row_set_json(strand_replies_row(replies), "dm_decision", strand_column_json(s, "no_such"));
+		return strand_replies_add(replies, strand_column(s, "no_such"));
+	}
 	if (!strcmp(kind, "flush")) {
 		if (strand_replies_flush(replies))
 			return -1;

@@ -210,9 +210,25 @@ def test_a_conninfo_with_a_fault_is_not_repeated(build):
 
 
 def test_no_module(build, db):
+    """It says so at every call, whatever table that names."""
     c = lib.Client(build, db.dsn(), "mine")
     assert c.opened.code == "STRAND_EINVAL" and "mine" in c.opened.error
+    for refused in (c.write({}), c.write({}, table="ad_strands"), c.read("AD_1", table="ad_strands")):
+        assert refused.code == "STRAND_EINVAL" and "strand_client_open" in refused.error, refused
     c.close()
+
+
+@pytest.mark.parametrize("call, text", [
+    (("write", None, None), "no strand is given"), (("many", None, 2, "{}", None), "strand 2: no strand is given"),
+    (("write", None, "{}", "a:b", None), "a tag is NULL"), (("read", None, None), "no id is given"),
+    (("recent", None, 5, "a:b", None), "a tag is NULL"),
+])
+def test_null_where_there_is_none(client, db, call, text):
+    """What strand_row_json and strand_column return after a fault is refused, not read."""
+    assert client.write({"id": "AD_1"}).code == "STRAND_OK"
+    refused = client.call(*call)
+    assert refused.code == "STRAND_EINVAL" and text in refused.error, refused
+    assert db.value("SELECT count(*) FROM ad_strands") == 1
 
 
 @pytest.mark.sanitize

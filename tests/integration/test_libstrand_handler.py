@@ -233,6 +233,14 @@ def test_sigterm_in_a_strand(alone):
     assert [x["id"] for x in answers] == ["AD_1", "AD_2"]
 
 
+def test_a_column_that_is_not_there(alone):
+    """As a row's JSON it is null, as a reply it fails the strand."""
+    a = alone()
+    a.send(strand(1, kind="null"))
+    answers, said = a.end()
+    assert "reply 2 is NULL" in answers[0]["error"] and not said, answers
+
+
 def test_lines_in_pieces(alone):
     a = alone()
     line = json.dumps({"v": 1, "tag": "a:b", "strand": strand(1, symbol="z" * 200_000)}) + "\n"

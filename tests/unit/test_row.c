@@ -40,12 +40,14 @@ START_TEST(all_kinds)
 	ck_assert_int_eq(strand_row_set_text(row, "a \"b\"", "it's\n\"so\""), 0);
 	ck_assert_int_eq(strand_row_set_text(row, "n", NULL), 0);
 	ck_assert_int_eq(strand_row_set_int(row, "i", INT64_MIN), 0);
+	ck_assert_int_eq(strand_row_set_json(row, "m", NULL), 0);
 	ck_assert_int_eq(strand_row_set_bool(row, "t", 7), 0);
 	ck_assert_int_eq(strand_row_set_json(row, "j", " {\n\"x\": 123456789012345678901.50} "), 0);
 	ck_assert_int_eq(strand_row_add_tag(row, "dm:evaluate_plan"), 0);
 	ck_assert_int_eq(strand_row_add_tag(row, "priority:high"), 0);
 	ck_assert_str_eq(strand_row_json(row),
-			 "{\"a \\\"b\\\"\": \"it's\\u000a\\\"so\\\"\", \"n\": null, \"i\": -9223372036854775808, \"t\": true,"
+			 "{\"a \\\"b\\\"\": \"it's\\u000a\\\"so\\\"\", \"n\": null, \"i\": -9223372036854775808, \"m\": null,"
+			 " \"t\": true,"
 			 " \"j\": { \"x\": 123456789012345678901.50}, \"tags\": [\"dm:evaluate_plan\", \"priority:high\"]}");
 	strand_row_clear(row);
 	strand_row_add_tag(row, "a:b");
@@ -97,6 +99,8 @@ START_TEST(faults)
 	check_fault("the name of column");
 	ck_assert_int_eq(strand_row_add_tag(row, "gr\xfc"), STRAND_EINVAL);
 	check_fault("the tag");
+	ck_assert_int_eq(strand_row_add_tag(row, NULL), STRAND_EINVAL);
+	check_fault("a tag is NULL");
 	strand_row_set_json(row, "tags", "[]");
 	strand_row_add_tag(row, "a:b");
 	check_fault("\"tags\" are set, and a tag is added, too");
