@@ -79,9 +79,9 @@ END_TEST
 
 START_TEST(faults)
 {
-	ck_assert_int_eq(strand_row_set_double(row, "d", NAN), STRAND_EINVAL);
+	ck_assert_int_eq(strand_row_set_double(row, "d", (double)NAN), STRAND_EINVAL);
 	check_fault("the number for column \"d\" is not finite");
-	ck_assert_int_eq(strand_row_set_double(row, "d", -INFINITY), STRAND_EINVAL);
+	ck_assert_int_eq(strand_row_set_double(row, "d", (double)-INFINITY), STRAND_EINVAL);
 	check_fault("the number for column \"d\" is not finite");
 	ck_assert_int_eq(strand_row_set_json(row, "j", "1, \"x\": 2"), STRAND_EINVAL);
 	check_fault("the value for column \"j\" is not JSON: 1, \"x\": 2");
