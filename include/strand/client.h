@@ -90,8 +90,8 @@ int strand_client_write_many(struct strand_client *client, const char *table, co
 			     size_t n, const char *const *tags, size_t n_tags, const char **ret_ids);
 
 /* Reads the strand with this id: a set of one, which the caller frees.  STRAND_ENOENT:
- * there is none.  STRAND_EINVAL, STRAND_ESQL, STRAND_ECONN, STRAND_ETIMEOUT,
- * STRAND_ENOMEM. */
+ * there is none.  STRAND_EPROTO: its JSON is nested deeper than 500.  STRAND_EINVAL,
+ * STRAND_ESQL, STRAND_ECONN, STRAND_ETIMEOUT, STRAND_ENOMEM. */
 int strand_client_read(struct strand_client *client, const char *table, const char *id,
 		       struct strand_set **ret_set);
 

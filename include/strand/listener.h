@@ -31,7 +31,8 @@
  * duplicates may come: tell them by id.
  *
  * A strand is handed out as it is when it is read.  One that is gone by then, or does
- * not bear the tag any more, is passed over.  No order is promised; urgent strands
+ * not bear the tag any more, is passed over; one whose JSON is nested deeper than 500
+ * is named in an error (STRAND_EPROTO), and the next call goes on behind it.  No order is promised; urgent strands
  * (priority:high) go before others.
  *
  * Time: no call blocks beyond the deadline that it is given, except that the C library
@@ -87,14 +88,15 @@ int strand_listener_start(struct strand_listener *listener, int timeout_ms);
  *
  * STRAND_ETIMEOUT: none came.  STRAND_ECONN: none came, and there is no connection; it
  * is tried for again in the next call.  STRAND_ESTOPPED: see below.  STRAND_EINVAL: no
- * tags, no such table, no right to read it; STRAND_ESQL; STRAND_ENOMEM.  After any of
- * them the listener can be used again. */
+ * tags, no such table, no right to read it; STRAND_ESQL; STRAND_EPROTO: a strand that
+ * cannot be read, see above; STRAND_ENOMEM.  After any of them the listener can be used
+ * again. */
 int strand_listener_next(struct strand_listener *listener, int timeout_ms,
 			 const struct strand **ret_strand);
 
 /* Calls `fn` for each strand until it returns other than 0, which is returned then;
  * lost connections are its own business.  STRAND_ESTOPPED, STRAND_EINVAL, STRAND_ESQL,
- * STRAND_ENOMEM. */
+ * STRAND_EPROTO, STRAND_ENOMEM. */
 typedef int strand_listener_fn(const struct strand *strand, void *arg);
 int strand_listener_run(struct strand_listener *listener, strand_listener_fn *fn, void *arg);
 

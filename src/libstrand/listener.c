@@ -135,14 +135,22 @@ static bool is_lasting(int code)
 	return code == STRAND_EINVAL || code == STRAND_ESQL || code == STRAND_ENOMEM;
 }
 
+/* What was read: 1; 0: there is none; an error. */
+static int hand_out(struct strand_listener *l)
+{
+	int ret = session_hand_out(l, &l->chunks[1]);
+
+	return ret ? ret : session_hand_out(l, &l->chunks[0]);
+}
+
 /* Gets on until something is to be handed out (with `start`: until it listens). */
 static int drive(struct strand_listener *l, bool start, int64_t deadline)
 {
 	for (;;) {
-		int ret;
+		int ret = start ? listens(l) : hand_out(l);
 
-		if (start ? listens(l) : session_hand_out(l, &l->chunks[1]) || session_hand_out(l, &l->chunks[0]))
-			return 0;
+		if (ret)
+			return ret < 0 ? ret : 0;
 		ret = step(l);
 		if (l->link.pg)
 			session_take_notes(l);

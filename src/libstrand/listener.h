@@ -118,8 +118,9 @@ void session_take_notes(struct strand_listener *l);
  * STRAND_ENOMEM. */
 int session_offer(struct strand_listener *l, unsigned route, const char *id, bool urgent) MUST_CHECK;
 
-/* The next strand of the chunk that is there and bears its tag, into l->current. */
-bool session_hand_out(struct strand_listener *l, struct chunk *c);
+/* The next strand of the chunk that is there and bears its tag, into l->current.  1; 0:
+ * there is none; STRAND_ENOMEM: it will be there again; STRAND_EPROTO: it is passed over. */
+int session_hand_out(struct strand_listener *l, struct chunk *c) MUST_CHECK;
 void chunk_release(struct chunk *c);
 
 /* --- catchup.c, likewise */

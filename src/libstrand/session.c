@@ -167,30 +167,40 @@ void chunk_release(struct chunk *c)
 
 /* A notification carries no authority: who has sent it may have meant another table, or
  * a strand that is still to be committed, which will be announced again. */
-static bool take_strand(struct strand_listener *l, const struct chunk *c, size_t i)
+static int take_strand(struct strand_listener *l, const struct chunk *c, size_t i)
 {
 	const struct listen_route *r = &l->routes[c->entries[i]->route];
 	struct strand *s = &l->current;
-	int row = (int)i;
+	int row = (int)i, ret = 0;
 
 	s->tag = r->tag;
 	s->source = l->sources[r->source].name;
 	s->deadline = INT64_MAX;
-	if (!PQgetisnull(c->rows, row, 0) &&
-	    !view_row(s, PQgetvalue(c->rows, row, 0), (size_t)PQgetlength(c->rows, row, 0)) &&
-	    strand_has_tag(s, r->tag))
-		return true;
+	if (!PQgetisnull(c->rows, row, 0))
+		ret = view_row(s, PQgetvalue(c->rows, row, 0), (size_t)PQgetlength(c->rows, row, 0));
+	else
+		view_forget(s);
+	if (ret == STRAND_ENOMEM)
+		return err_set(&l->err, ret, "out of memory");
+	if (ret)
+		return err_set(&l->err, ret, "strand %s of %s is nested too deep to be read", c->entries[i]->id, s->source);
+	if (strand_has_tag(s, r->tag))
+		return 1;
 	window_forget(&l->window, c->entries[i]->route, c->entries[i]->id);
-	return false;
+	return 0;
 }
 
-bool session_hand_out(struct strand_listener *l, struct chunk *c)
+int session_hand_out(struct strand_listener *l, struct chunk *c)
 {
 	if (!c->rows)
-		return false;
-	while (c->next < c->n)
-		if (take_strand(l, c, c->next++))
-			return true;
+		return 0;
+	while (c->next < c->n) {
+		int ret = take_strand(l, c, c->next);
+
+		c->next += ret != STRAND_ENOMEM;
+		if (ret)
+			return ret;
+	}
 	chunk_release(c);
-	return false;
+	return 0;
 }

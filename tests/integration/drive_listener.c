@@ -57,6 +57,8 @@ static int listen(useconds_t pause_us)
 		ret = strand_listener_next(listener, 300, &strand);
 		if (ret == STRAND_ECONN)
 			say("away");
+		else if (ret == STRAND_EPROTO)
+			say(strand_listener_error(listener));
 		else if (ret && ret != STRAND_ETIMEOUT)
 			return ret;
 		if (ret)

@@ -163,6 +163,15 @@ def test_a_notification_without_a_strand(db, listen, wait_until):
     wait_until(lambda: listener.ids == ["AD_1", "AD_none"])
 
 
+def test_a_strand_that_is_nested_too_deep(db, listen, wait_until):
+    """It is named, not passed over in silence; those beside it are handed out."""
+    listener = listen("dm")
+    db.execute("INSERT INTO ad_strands (id, tags, trading_plan) SELECT 'AD_' || n, %s, CASE n WHEN 2 THEN"
+               " (repeat('[', 600) || repeat(']', 600))::jsonb END FROM generate_series(1, 3) n", (f'["{PLAN}"]',))
+    wait_until(lambda: listener.ids == ["AD_1", "AD_3"])
+    assert [e for e in listener.events if "AD_2" in e] == ["strand AD_2 of AD_strands is nested too deep to be read"]
+
+
 @pytest.mark.parametrize("attached", [True, False])
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_a_server_restart(build, wait_until, attached, mode):
