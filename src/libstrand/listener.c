@@ -115,6 +115,9 @@ static int wait_step(struct strand_listener *l, int64_t deadline)
 	int64_t event = next_event(l);
 	int ret = link_wait(&l->link, l->stop_fd, event < deadline ? event : deadline);
 
+	/* The connection may always have more to say. */
+	if (!ret && clock_now() >= deadline)
+		return STRAND_ETIMEOUT;
 	if (ret != STRAND_ETIMEOUT)
 		return ret;
 	if (clock_now() >= l->until) {
