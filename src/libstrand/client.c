@@ -47,6 +47,20 @@ static int connect_one(struct strand_client *c, unsigned tried, int64_t deadline
 	return ret;
 }
 
+/* What to_regclass, or search_path, cannot even read. */
+static int bad_name(struct strand_client *c, const char *name)
+{
+	struct err e = c->err;
+
+	return err_set(&c->err, STRAND_EINVAL, "no table's name: %.100s: %s", name, e.text);
+}
+
+/* The search_path is the one setting that a caller has a part in. */
+static bool is_bad_path(const struct strand_client *c)
+{
+	return !strcmp(c->err.sqlstate, "22023") && strstr(c->err.text, "\"search_path\"");
+}
+
 int client_connect(struct strand_client *c, int64_t deadline)
 {
 	unsigned tried = 0;
@@ -60,7 +74,7 @@ int client_connect(struct strand_client *c, int64_t deadline)
 	do {
 		ret = connect_one(c, tried, deadline);
 	} while (ret == STRAND_ECONN && ++tried < link_hosts(&c->link) && clock_now() < deadline);
-	return ret;
+	return ret == STRAND_ECONN && is_bad_path(c) ? bad_name(c, c->table_name) : ret;
 }
 
 bool client_may_repeat(int code, int64_t deadline)
@@ -74,14 +88,6 @@ static const struct table *known_table(const struct strand_client *c, const char
 		if (!strcmp(c->tables[i].name, name))
 			return &c->tables[i];
 	return NULL;
-}
-
-/* What to_regclass cannot even read. */
-static int bad_name(struct strand_client *c, const char *name)
-{
-	struct err e = c->err;
-
-	return err_set(&c->err, STRAND_EINVAL, "no table's name: %.100s: %s", name, e.text);
 }
 
 int client_table(struct strand_client *c, const char *name, int64_t deadline, const struct table **ret_table)

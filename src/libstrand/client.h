@@ -24,7 +24,7 @@ struct strand_client {
 /* How a call begins: forgets the last error; the deadline. */
 int64_t client_begin(struct strand_client *c);
 
-/* Connects unless it is.  STRAND_ECONN, STRAND_ENOMEM. */
+/* Connects unless it is.  STRAND_ECONN, STRAND_EINVAL, STRAND_ENOMEM. */
 int client_connect(struct strand_client *c, int64_t deadline) MUST_CHECK;
 
 /* The table of that name, NULL for the own one, borrowed until the next look-up.

@@ -277,3 +277,11 @@ def test_a_connection_lost_in_the_commit(build, db):
     assert lost.code == "STRAND_ECONN" and "nothing was written" in lost.error, lost
     assert db.value("SELECT count(*) FROM ad_strands") == 0
     c.close()
+
+
+@pytest.mark.parametrize("table", ["a.b.c", "x y.t", "a,b.t", '"a.t', ".t", "x.y; z"])
+def test_an_own_table_whose_name_is_none(build, db, table):
+    """It is the name that is at fault, not the server."""
+    c = lib.Client(build, db.dsn(), "mine", table)
+    assert c.opened.code == "STRAND_EINVAL" and table in c.opened.error, c.opened
+    c.close()
