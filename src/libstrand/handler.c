@@ -72,6 +72,11 @@ static int handle(struct request *request, struct strand_replies *replies, stran
 	return ret ? ret : stream_answered(&stream, began, replies->flushed, e);
 }
 
+static bool is_told(void)
+{
+	return atomic_load_explicit(&told_to_end, memory_order_relaxed);
+}
+
 static bool is_blank(const char *line)
 {
 	return !line[strspn(line, " \t\r")];
@@ -84,7 +89,7 @@ static int serve(strand_handler_fn *fn, void *arg, struct err *e)
 	int ret = 1, end;
 
 	replies_init(&replies, &stream);
-	while (ret > 0 && !atomic_load_explicit(&told_to_end, memory_order_relaxed)) {
+	while (ret > 0 && !is_told()) {
 		char *line;
 		size_t len;
 
@@ -100,7 +105,7 @@ static int serve(strand_handler_fn *fn, void *arg, struct err *e)
 	request_release(&request);
 	/* Whatever ends it: what was handled was handled. */
 	end = stream_flush(&stream, ret < 0 ? NULL : e);
-	if (!ret && !end && stream.to > stream.from)
+	if (!ret && !end && !is_told() && stream.to > stream.from)
 		say(&(struct err){ .text = "the input ended within a line, which is dropped" });
 	return ret < 0 ? ret : end;
 }

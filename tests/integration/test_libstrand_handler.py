@@ -241,6 +241,17 @@ def test_a_column_that_is_not_there(alone):
     assert "reply 2 is NULL" in answers[0]["error"] and not said, answers
 
 
+def test_sigterm_in_a_line(alone):
+    """The input has not ended: nothing is said of it."""
+    a = alone()
+    a.send(strand(1))
+    a.raw('{"v": 1')
+    assert a.answer()["id"] == "AD_1"
+    a.process.send_signal(signal.SIGTERM)
+    assert a.process.wait(20) == 0
+    assert a.end() == ([], "")
+
+
 def test_lines_in_pieces(alone):
     a = alone()
     line = json.dumps({"v": 1, "tag": "a:b", "strand": strand(1, symbol="z" * 200_000)}) + "\n"
