@@ -113,7 +113,8 @@ int strand_replies_fail(struct strand_replies *r, int final, const char *format,
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
+	if (vsnprintf(text, sizeof(text), format, args) < 0)
+		snprintf(text, sizeof(text), "%s", format);
 	va_end(args);
 	/* It may have been cut in the middle of a letter. */
 	utf8_mend(text);
