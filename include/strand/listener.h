@@ -26,6 +26,8 @@
  *    60 s before its last look.  What a transaction of more than 60 s commits, or what
  *    bears another created_at, can be missed; and nothing is announced by an UPDATE.
  *  - In a table with neither there are the notifications, and no more.
+ * After a failover to a standby that lacked transactions of the old server's, what is
+ * written before the listener is connected again can be missed: numbers come twice.
  * Usually it is handed out once: the last 65,536 (or 8 MiB of ids) are remembered, by
  * tag and id, and not handed out again.  With more than these between two looks,
  * duplicates may come: tell them by id.
