@@ -61,7 +61,8 @@ static int make_set(struct strand_client *c, const char *source, PGresult *res, 
 	}
 	if (ret) {
 		strand_set_free(set);
-		return err_set(&c->err, ret, ret == STRAND_ENOMEM ? "out of memory" : "a strand cannot be read: it is nested too deep, or without an id");
+		return err_set(&c->err, ret, ret == STRAND_ENOMEM ? "out of memory"
+			       : "a strand cannot be read: it is nested too deep, or has no id");
 	}
 	*ret_set = set;
 	return 0;

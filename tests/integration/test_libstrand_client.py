@@ -166,6 +166,17 @@ def test_read(client, db):
     assert missing.code == "STRAND_ENOENT" and "AD_2" in missing.error, missing
 
 
+def test_a_strand_that_is_nested_too_deep(client, db):
+    """Neither written nor read, and said so."""
+    deep = '{"id": "AD_1", "trading_plan": %s}'
+    assert client.write(deep % ("[" * 500 + "]" * 500)).code == "STRAND_OK"
+    assert client.read("AD_1").code == "STRAND_OK"
+    assert client.write(deep % ("[" * 600 + "]" * 600)).code == "STRAND_EINVAL"
+    db.execute("UPDATE ad_strands SET trading_plan = (repeat('[', 600) || repeat(']', 600))::jsonb")
+    for refused in (client.read("AD_1"), client.recent()):
+        assert refused.code == "STRAND_EPROTO" and "nested too deep" in refused.error, refused
+
+
 def test_recent(client, db):
     """All of the tags, newest first, no more than asked for."""
     for i in range(20):
