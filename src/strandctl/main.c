@@ -1,6 +1,7 @@
 /* strandctl: sets strandd's database up and looks into it. */
 #include <argp.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <locale.h>
 #include <stdio.h>
 #include <string.h>
@@ -124,6 +125,15 @@ static const struct command *find_command(const char *name)
 	return NULL;
 }
 
+/* What is opened next is not to pass for one that the caller has closed: a connection for
+ * standard output, say.  To read or write them fails, as it should. */
+static void fill_standard_fds(void)
+{
+	for (int fd = 0; fd <= 2; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd ? O_RDONLY : O_WRONLY) < 0)
+			return;
+}
+
 /* A full disk or closed pipe must not look like success.  Of an earlier write that
  * failed errno no longer tells why. */
 static int close_stdout(int code)
@@ -148,6 +158,7 @@ int main(int argc, char **argv)
 	struct err e;
 	int code;
 
+	fill_standard_fds();
 	setlocale(LC_ALL, "");
 	argp_err_exit_status = EXIT_USAGE;
 	argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &args);

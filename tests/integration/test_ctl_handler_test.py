@@ -228,3 +228,12 @@ def test_bad_arguments(args, words):
     done = subprocess.run([*private.program("strandctl"), "handler-test", *args], stdin=subprocess.DEVNULL, capture_output=True,
                           text=True, check=False, timeout=60)
     refused(done, 2, *words)
+
+
+@pytest.mark.parametrize("closed, words", [("<&-", "standard input: Bad file descriptor"), (">&-", "standard output cannot be written")])
+def test_closed_standard_descriptors(closed, words):
+    """What strandctl opens does not take their place."""
+    script = 'read -r line; echo \'{"id":"AD_1","replies":[{}]}\'; cat >/dev/null'
+    done = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *private.program("strandctl"), "handler-test", "--", "sh", "-c", script],
+                          input=row(), capture_output=True, check=False, timeout=20, text=True)
+    assert done.returncode == 1 and words in done.stderr, done
