@@ -96,8 +96,8 @@ CODES = {"recurses": "54001", "takes an advisory lock": "P0001"}
 # What a transaction may leave to its session when it is committed.
 LASTING = {
     "an advisory lock": "PERFORM pg_advisory_lock(4711);",
-    "a role": "SET ROLE stranger;",
-    "a role for the transaction": "SET LOCAL ROLE stranger;",
+    "a role": "SET ROLE stand_in;",
+    "a role for the transaction": "SET LOCAL ROLE stand_in;",
     "a channel": "LISTEN nobody;",
     "a cursor": "EXECUTE 'DECLARE kept CURSOR WITH HOLD FOR SELECT 1';",
     "a temporary table": "CREATE TEMPORARY TABLE ad_receipts (i int);",
@@ -149,14 +149,14 @@ def test_a_hostile_handler_is_stopped_charged_and_leaves_no_trace(db, daemon, wa
 
 
 @pytest.fixture
-def stranger(db):
+def stand_in(db):
     """A role that the service may take on, and that may do nothing."""
-    db.cluster.admin("CREATE ROLE stranger", f"GRANT stranger TO {private.SERVICE}")
+    db.cluster.admin("CREATE ROLE stand_in", f"GRANT stand_in TO {private.SERVICE}")
     yield
-    db.cluster.admin("DROP ROLE stranger")
+    db.cluster.admin("DROP ROLE stand_in")
 
 
-@pytest.mark.usefixtures("stranger")
+@pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize("what", LASTING)
 def test_what_a_handler_leaves_to_its_session_is_gone_with_the_next_failure(db, daemon, wait_until, what):
     """The strand that left it is done, and what it left is committed; one of the same

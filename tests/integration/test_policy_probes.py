@@ -140,7 +140,6 @@ def test_what_failed_at_commit_is_charged_at_once(db, daemon, wait_until):
     """And not when the route, which it helped to suspend, is resumed: nobody holds a
     lease meanwhile."""
     holds(db, "22012")
-    p.publish(db, "AD_first", "good")
     service.publish_many(db, "ad_strands", "AD_", 80, [p.PLAN], kind="hold")
     daemon([p.route("test.holds", attempts=1, suspend_after=10)])
     wait_until(lambda: suspended(db), 30)
