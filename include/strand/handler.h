@@ -60,9 +60,8 @@ typedef int strand_handler_fn(const struct strand *strand, struct strand_replies
  * "tags"; what it leaves out strandd or the table's defaults fill.  With "update" and
  * the id of a strand of this module it changes that one instead.  The text is copied
  * and reaches PostgreSQL as it is.
- * STRAND_EINVAL: not a JSON object, not UTF-8, or NULL: the strand has then failed, whatever is
- * done with the code.  PostgreSQL, which reads it in the end, is stricter (NaN, \u0000),
- * and then fails the strand, too. */
+ * STRAND_EINVAL: NULL, or not a JSON object that PostgreSQL would take (NaN, invalid
+ * UTF-8, \u0000): the strand has then failed, whatever is done with the code. */
 int strand_replies_add(struct strand_replies *replies, const char *json);
 
 /* Adds a reply that is then filled in column by column: borrowed until the next call

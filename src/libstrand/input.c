@@ -145,11 +145,12 @@ static int take_members(struct input *in, struct parts *p, const struct input_co
 {
 	struct json_scan scan;
 	struct json_member member;
+	struct err why;
 	size_t len = strlen(in->text);
-	int ret = 0;
+	int ret = text_check_object(in->text, len, &why);
 
-	if (!text_is_object(in->text, len))
-		return err_set(e, STRAND_EINVAL, "not a JSON object: %.100s", in->text);
+	if (ret)
+		return err_set(e, ret, "not a JSON object: %s", why.text);
 	json_scan_init(&scan, (char *)in->text, len);
 	while (!ret && json_scan_next(&scan, &member) > 0)
 		ret = take_member(in, p, &member, e);

@@ -93,16 +93,15 @@ struct strand_row *strand_replies_row(struct strand_replies *r)
 int strand_replies_add(struct strand_replies *r, const char *json)
 {
 	size_t len = json ? strlen(json) : 0;
-	char why[200];
+	struct err e;
+	char why[sizeof(e.text) + 48];
 
 	close_row(r);
-	if (json && text_is_object(json, len)) {
+	if (json && !text_check_object(json, len, &e)) {
 		add_text(r, json, len);
 		return 0;
 	}
-	snprintf(why, sizeof(why), "reply %u is %s%.100s", r->n + 1, json ? "not a JSON object: " : "NULL",
-		 json ? json : "");
-	utf8_mend(why);
+	snprintf(why, sizeof(why), "reply %u is %s%s", r->n + 1, json ? "not a JSON object: " : "NULL", json ? e.text : "");
 	fail(r, false, why);
 	return STRAND_EINVAL;
 }

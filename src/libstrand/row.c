@@ -144,6 +144,7 @@ int strand_row_set_bool(struct strand_row *row, const char *column, int value)
 int strand_row_set_json(struct strand_row *row, const char *column, const char *json)
 {
 	struct json_span value;
+	struct err e;
 	int ret;
 
 	if (!json)
@@ -151,8 +152,8 @@ int strand_row_set_json(struct strand_row *row, const char *column, const char *
 	ret = begin(row, column);
 	if (ret)
 		return ret;
-	if (!text_is_json(json, strlen(json), &value))
-		return err_set(&row->fault, STRAND_EINVAL, "the value for column \"%s\" is not JSON: %.100s", column, json);
+	if (text_check(json, strlen(json), &value, &e))
+		return err_set(&row->fault, STRAND_EINVAL, "the value for column \"%s\" is not JSON: %s", column, e.text);
 	json_line_add(&row->columns, value.at, value.len);
 	return end(row);
 }

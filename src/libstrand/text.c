@@ -3,33 +3,25 @@
 #include <string.h>
 
 #include "base/utf8.h"
+#include "handle/json_check.h"
 
-/* Within a string they want an escape. */
-static bool has_bare_control(const char *text, size_t len)
+int text_check(const char *text, size_t len, struct json_span *ret_value, struct err *e)
 {
-	bool in_string = false;
+	int ret = json_check(text, len, e);
 
-	for (size_t i = 0; i < len; i++) {
-		if (in_string && text[i] == '\\')
-			i++;
-		else if (text[i] == '"')
-			in_string = !in_string;
-		else if (in_string && (unsigned char)text[i] < 0x20)
-			return true;
-	}
-	return false;
+	if (!ret && !json_scan_value((char *)text, len, ret_value))
+		return err_set(e, STRAND_EINVAL, "line 1, column 1: nested too deep");
+	return ret;
 }
 
-bool text_is_json(const char *text, size_t len, struct json_span *ret_value)
-{
-	return utf8_valid(text, len) && !has_bare_control(text, len) && json_scan_value((char *)text, len, ret_value);
-}
-
-bool text_is_object(const char *text, size_t len)
+int text_check_object(const char *text, size_t len, struct err *e)
 {
 	struct json_span value;
+	int ret = text_check(text, len, &value, e);
 
-	return text_is_json(text, len, &value) && *value.at == '{';
+	if (!ret && *value.at != '{')
+		return err_set(e, STRAND_EINVAL, "it is another value");
+	return ret;
 }
 
 bool text_is_null(struct json_span value)

@@ -1,6 +1,4 @@
-/* JSON that callers give us, looked at before it goes anywhere: whole, UTF-8, and such
- * that it can be put into one line beside other JSON.  Words that are none of JSON's
- * (NaN) within it are left to PostgreSQL, which names them.  Pure; any thread. */
+/* JSON that callers give us, looked at before it goes anywhere.  Pure; any thread. */
 #ifndef STRANDD_LIBSTRAND_TEXT_H
 #define STRANDD_LIBSTRAND_TEXT_H
 
@@ -10,9 +8,10 @@
 #include "handle/json_scan.h"
 #include "handle/json_string.h"
 
-/* *ret_value is the value without the blanks around it. */
-bool text_is_json(const char *text, size_t len, struct json_span *ret_value);
-bool text_is_object(const char *text, size_t len);
+/* Would PostgreSQL take it?  *ret_value is the value without the blanks around it.
+ * STRAND_EINVAL, *e says what is wrong and where. */
+int text_check(const char *text, size_t len, struct json_span *ret_value, struct err *e) MUST_CHECK;
+int text_check_object(const char *text, size_t len, struct err *e) MUST_CHECK;
 
 bool text_is_null(struct json_span value);
 

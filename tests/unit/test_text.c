@@ -14,34 +14,38 @@ static const char *const good[] = {
 };
 
 static const char *const bad[] = {
-	"", " ", "{", "}", "[1,]", "[1 2]", "[1}", "{\"a\"}", "{\"a\":}", "{a:1}", "{\"a\":1,}", "{} {}", "1, 2", "NaN", "tru",
+	"", " ", "{", "}", "[1,]", "[1 2]", "[1}", "{\"a\"}", "{\"a\":}", "{a:1}", "{\"a\":1,}", "{} {}", "1, 2", "NaN", "{\"a\": NaN}", "[\"\\u0000\"]", "01", "tru",
 	"-Infinity", "'a'", "\"a", "\"a\\\"", "\"a\nb\"", "[\"a\tb\"]", "\"\xfc\"", "[\"\xc3\"]", "\"\xed\xa0\x80\"",
 };
 
 START_TEST(takes_json)
 {
 	struct json_span value;
+	struct err e;
 
-	ck_assert(text_is_json(good[_i], strlen(good[_i]), &value));
+	ck_assert_int_eq(text_check(good[_i], strlen(good[_i]), &value, &e), 0);
 	ck_assert(value.len && *value.at != ' ' && value.at[value.len - 1] != ' ');
-	ck_assert(text_is_object(good[_i], strlen(good[_i])) == (*value.at == '{'));
+	ck_assert(!text_check_object(good[_i], strlen(good[_i]), &e) == (*value.at == '{'));
 }
 END_TEST
 
 START_TEST(refuses_the_rest)
 {
 	struct json_span value;
+	struct err e;
 
-	ck_assert_msg(!text_is_json(bad[_i], strlen(bad[_i]), &value), "%s", bad[_i]);
+	ck_assert_msg(text_check(bad[_i], strlen(bad[_i]), &value, &e) == STRAND_EINVAL, "%s", bad[_i]);
+	ck_assert_ptr_nonnull(strstr(e.text, "column "));
 }
 END_TEST
 
 START_TEST(a_nul_is_no_end)
 {
 	struct json_span value;
+	struct err e;
 
-	ck_assert(!text_is_json("1\0", 2, &value));
-	ck_assert(!text_is_json("\"\0\"", 3, &value));
+	ck_assert_int_eq(text_check("1\0", 2, &value, &e), STRAND_EINVAL);
+	ck_assert_int_eq(text_check("\"\0\"", 3, &value, &e), STRAND_EINVAL);
 }
 END_TEST
 
