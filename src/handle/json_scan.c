@@ -135,45 +135,25 @@ static bool at_end(struct json_scan *s)
 	return s->at == s->end;
 }
 
-/* 1: behind the bracket, or the comma, before another part; 0: all has ended. */
-static int begin_part(struct json_scan *s, char open, char close)
+int json_scan_next(struct json_scan *s, struct json_member *ret)
 {
-	if (!s->inside && !take(s, open))
+	struct json_member m = { 0 };
+	int r;
+
+	if (!s->inside && !take(s, '{'))
 		return STRAND_EPROTO;
-	if (take(s, close))
+	if (take(s, '}'))
 		return at_end(s) ? 0 : STRAND_EPROTO;
 	if (s->inside && !take(s, ','))
 		return STRAND_EPROTO;
 	s->inside = true;
-	return 1;
-}
-
-/* 1: *ret is what was taken. */
-static int take_part(struct json_scan *s, struct json_member m, struct json_member *ret)
-{
-	int r = take_value(s, &m);
-
+	if (!take_key(s, &m.key))
+		return STRAND_EPROTO;
+	r = take_value(s, &m);
 	if (r)
 		return r;
 	*ret = m;
 	return 1;
-}
-
-int json_scan_next(struct json_scan *s, struct json_member *ret)
-{
-	struct json_member m = { 0 };
-	int r = begin_part(s, '{', '}');
-
-	if (r <= 0)
-		return r;
-	return take_key(s, &m.key) ? take_part(s, m, ret) : STRAND_EPROTO;
-}
-
-int json_scan_element(struct json_scan *s, struct json_member *ret)
-{
-	int r = begin_part(s, '[', ']');
-
-	return r <= 0 ? r : take_part(s, (struct json_member){ 0 }, ret);
 }
 
 /* A word of JSON's own, or what begins like a number. */

@@ -1,4 +1,4 @@
-/* The parts of a JSON object or array as spans of its text: nothing is decoded, nothing is
+/* The members of a JSON object as spans of its text: nothing is decoded, nothing is
  * allocated, and what a member holds is the business of who reads it.  Pure.
  *
  * It sees to strings, brackets, colons and commas.  What else stands where a value may
@@ -40,9 +40,6 @@ void json_scan_init(struct json_scan *s, char *text, size_t len);
 /* 1: *ret is the next member; 0: the object has ended, and so has the text;
  * STRAND_EPROTO: this is no object; STRAND_EFULL: it is nested too deep. */
 int json_scan_next(struct json_scan *s, struct json_member *ret) MUST_CHECK;
-
-/* The same of an array, whose elements have no key. */
-int json_scan_element(struct json_scan *s, struct json_member *ret) MUST_CHECK;
 
 /* Is the text one JSON value?  *ret is it, without the blanks around it. */
 bool json_scan_value(char *text, size_t len, struct json_span *ret);

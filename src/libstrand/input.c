@@ -66,14 +66,13 @@ static int add_column(struct buf *columns, struct json_span key, struct err *e)
 /* Among those that were taken, whose array is still open. */
 static bool holds(const struct buf *tags, const char *tag)
 {
-	struct json_scan scan;
-	struct json_member element;
+	const char *at = tags->data;
+	struct json_span element;
 
 	if (!tags->len)
 		return false;
-	json_scan_init(&scan, tags->data, tags->len);
-	while (json_scan_element(&scan, &element) > 0)
-		if (json_string_is(json_string_inside(element.value), tag, strlen(tag)))
+	while (text_element(&at, tags->data + tags->len, &element))
+		if (json_string_is(json_string_inside(element), tag, strlen(tag)))
 			return true;
 	return false;
 }
@@ -89,17 +88,16 @@ static int add_tag(struct buf *tags, const char *tag, struct err *e)
 /* Its own first, none twice.  An element that is no string is a mistake. */
 static int take_tags(struct buf *tags, struct json_span value, struct err *e)
 {
-	struct json_scan scan;
-	struct json_member element;
+	const char *at = value.at;
+	struct json_span element;
 	int ret = 0;
 
 	if (text_is_null(value))
 		return 0;
 	if (*value.at != '[')
 		return err_set(e, STRAND_EINVAL, "\"tags\" is not an array");
-	json_scan_init(&scan, value.at, value.len);
-	while (!ret && json_scan_element(&scan, &element) > 0) {
-		struct json_span inside = json_string_inside(element.value);
+	while (!ret && text_element(&at, value.at + value.len, &element)) {
+		struct json_span inside = json_string_inside(element);
 		char *tag;
 
 		if (!inside.at)

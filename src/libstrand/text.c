@@ -24,6 +24,17 @@ int text_check_object(const char *text, size_t len, struct err *e)
 	return ret;
 }
 
+bool text_element(const char **at, const char *end, struct json_span *ret)
+{
+	const char *text;
+	size_t len;
+
+	if (!json_element(at, end, &text, &len))
+		return false;
+	*ret = (struct json_span){ (char *)text, len };
+	return true;
+}
+
 bool text_is_null(struct json_span value)
 {
 	return value.len == 4 && *value.at == 'n';

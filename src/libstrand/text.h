@@ -13,6 +13,9 @@
 int text_check(const char *text, size_t len, struct json_span *ret_value, struct err *e) MUST_CHECK;
 int text_check_object(const char *text, size_t len, struct err *e) MUST_CHECK;
 
+/* json_element, with a span. */
+bool text_element(const char **at, const char *end, struct json_span *ret);
+
 bool text_is_null(struct json_span value);
 
 /* Appends a JSON string; false, and nothing appended, when `text` is not UTF-8. */

@@ -145,15 +145,15 @@ const char *strand_column_json(const struct strand *s, const char *column)
 int strand_has_tag(const struct strand *s, const char *tag)
 {
 	struct view_column *tags = find(s, "tags");
-	struct json_member element;
-	struct json_scan scan;
+	struct json_span element, inside;
+	const char *at, *end;
 
-	if (!tags)
+	if (!tags || *tags->value.at != '[')
 		return 0;
-	json_scan_init(&scan, tags->value.at, tags->value.len);
-	while (json_scan_element(&scan, &element) > 0) {
-		struct json_span inside = json_string_inside(element.value);
-
+	at = tags->value.at;
+	end = at + tags->value.len;
+	while (text_element(&at, end, &element)) {
+		inside = json_string_inside(element);
 		if (inside.at && json_string_is(inside, tag, strlen(tag)))
 			return 1;
 	}

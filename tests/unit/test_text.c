@@ -51,24 +51,24 @@ END_TEST
 
 START_TEST(elements)
 {
-	char text[] = " [ \"a\\u0062\", 7 , [1, [2]], {\"x\": [3]} ] ", empty[] = "[]", broken[] = "[1, 2}";
+	static const char text[] = "[ \"a\\u0062\", 7 , [1, [2]], {\"x\": [3]} ]", open[] = "[1, 2", empty[] = "[ ]";
 	static const char *const wanted[] = { "\"a\\u0062\"", "7", "[1, [2]]", "{\"x\": [3]}" };
-	struct json_scan s;
-	struct json_member m;
+	struct json_span element;
+	const char *at = text;
 
-	json_scan_init(&s, text, strlen(text));
 	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
-		ck_assert_int_eq(json_scan_element(&s, &m), 1);
-		ck_assert_mem_eq(m.value.at, wanted[i], m.value.len);
-		ck_assert_uint_eq(m.value.len, strlen(wanted[i]));
+		ck_assert(text_element(&at, text + strlen(text), &element));
+		ck_assert_uint_eq(element.len, strlen(wanted[i]));
+		ck_assert_mem_eq(element.at, wanted[i], element.len);
 	}
-	ck_assert_int_eq(json_scan_element(&s, &m), 0);
-	json_scan_init(&s, empty, strlen(empty));
-	ck_assert_int_eq(json_scan_element(&s, &m), 0);
-	json_scan_init(&s, broken, strlen(broken));
-	ck_assert_int_eq(json_scan_element(&s, &m), 1);
-	ck_assert_int_eq(json_scan_element(&s, &m), 1);
-	ck_assert_int_eq(json_scan_element(&s, &m), STRAND_EPROTO);
+	ck_assert(!text_element(&at, text + strlen(text), &element));
+	at = empty;
+	ck_assert(!text_element(&at, empty + strlen(empty), &element));
+	/* of tags that are still added to */
+	at = open;
+	ck_assert(text_element(&at, open + strlen(open), &element));
+	ck_assert(text_element(&at, open + strlen(open), &element));
+	ck_assert(!text_element(&at, open + strlen(open), &element));
 }
 END_TEST
 
