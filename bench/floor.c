@@ -63,7 +63,7 @@ struct floor_worker {
 	struct thread thread;
 	struct session *session;
 	PGconn *pg;
-	char lock[24], statement[24], idle[24], instance[24];
+	char lock[24], statement[24], idle[24];
 	struct floor_process process;	/* where the route's handler is one */
 	struct buf answered, attempts, replies;
 	int64_t finished;
@@ -160,8 +160,8 @@ static void begin_arrays(struct floor_worker *w)
 static void run_process(struct floor_worker *w, const struct session_route *p, const char *ids, size_t n)
 {
 	const struct conf_route *conf = w->f->route->conf;
-	const char *out[] = { ids, w->instance, "{}" };
-	const char *values[] = { NULL, w->instance, NULL, NULL };
+	const char *out[] = { ids, w->f->routes->instance_text, "{}" };
+	const char *values[] = { NULL, w->f->routes->instance_text, NULL, NULL };
 	const char *settings[] = { w->f->conf->db_search_path, w->lock, w->statement, w->idle, conf->tag };
 	PGresult *handed = run_and_commit(w, p->hand_out, 3, out, n);
 
@@ -204,7 +204,7 @@ static void run_batch(struct floor_worker *w, char *const *ids, size_t n, struct
 	if (route_is_process(w->f->route)) {
 		run_process(w, p, array->data, n);
 	} else {
-		const char *values[] = { array->data, w->instance, "0" };
+		const char *values[] = { array->data, w->f->routes->instance_text, "0" };
 		PQclear(run_and_commit(w, p->settle, 3, values, n));
 	}
 }
@@ -228,7 +228,6 @@ static void set_up(struct floor_worker *w)
 	snprintf(w->lock, sizeof(w->lock), "%lld", (long long)f->conf->db_lock_timeout_ms);
 	snprintf(w->statement, sizeof(w->statement), "%lld", (long long)f->conf->handler_timeout_ms);
 	snprintf(w->idle, sizeof(w->idle), "%lld", (long long)f->target.idle_in_transaction_ms);
-	snprintf(w->instance, sizeof(w->instance), "%lld", (long long)f->routes->instance);
 }
 
 static void enter_pipeline(struct floor_worker *w)

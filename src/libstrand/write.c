@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "libstrand/input.h"
 #include "pg/array.h"
+#include "pg/record.h"
 
 /* Between two questions whether a transaction has ended. */
 enum { ASK_AGAIN_MS = 50 };
@@ -23,19 +24,6 @@ struct writing {
 	int64_t deadline;
 };
 
-/* ", "a", "b"" to ", r."a", r."b""; the names are quoted, so a blank may be in one. */
-static void add_fields(struct buf *sql, const char *columns)
-{
-	bool quoted = false;
-
-	for (const char *p = columns; *p; p++) {
-		quoted ^= *p == '"';
-		buf_add(sql, p, 1);
-		if (!quoted && *p == ' ')
-			buf_adds(sql, "r.");
-	}
-}
-
 /* Columns that are not named get the table's defaults.  $4 is the module. */
 static void insert_sql(struct buf *sql, const struct table *t, const struct input *shape)
 {
@@ -43,7 +31,7 @@ static void insert_sql(struct buf *sql, const struct table *t, const struct inpu
 		 shape->fill_module ? ", module" : "", shape->fill_created_at ? ", created_at" : "", shape->columns,
 		 shape->tags ? ", u.tags::pg_catalog.jsonb" : "", shape->fill_module ? ", $4::text" : "",
 		 shape->fill_created_at ? ", pg_catalog.now()" : "");
-	add_fields(sql, shape->columns);
+	record_fields(sql, shape->columns);
 	buf_addf(sql, " FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY"
 		 " u (line, id, tags, n), LATERAL pg_catalog.jsonb_populate_record(NULL::%s,"
 		 " u.line::pg_catalog.jsonb OPERATOR(pg_catalog.-) '{id,tags}'::text[]) r"

@@ -55,6 +55,7 @@ static struct route_table *table_new(const struct conf *conf, const struct conf_
 
 	if (!t)
 		return NULL;
+	t->instance_text[0] = '0';
 	t->routes = calloc(n ? n : 1, sizeof(*t->routes));
 	for (size_t i = 0; t->routes && i < n; i++) {
 		struct route *r = &t->routes[t->n++];
@@ -110,6 +111,7 @@ int route_table_resolve(struct route_table **ret_table, const struct conf *conf,
 		route_table_free(t);
 		return ret;
 	}
+	snprintf(t->instance_text, sizeof(t->instance_text), "%lld", (long long)t->instance);
 	*ret_table = t;
 	return 0;
 }

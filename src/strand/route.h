@@ -47,6 +47,7 @@ struct route_table {
 	size_t n;
 	struct route *routes;
 	int64_t instance;	/* the table's number in the receipts, never used again: each reload takes another */
+	char instance_text[24];	/* the same, as statements are given it */
 };
 
 /* Looks every configured route up.  STRAND_EINVAL: a table, function or

@@ -5,6 +5,7 @@
 
 #include "base/buf.h"
 #include "pg/array.h"
+#include "pg/record.h"
 
 void batch_add(struct batch *b, struct row *row)
 {
@@ -31,24 +32,11 @@ static bool same_shape(const struct row *a, const struct row *b)
 	return !strcmp(a->columns, b->columns) && !a->tags == !b->tags;
 }
 
-/* ", a, b" to ", r.a, r.b"; the names are quoted, so a comma may be in one. */
-static void add_fields(struct buf *sql, const char *columns)
-{
-	bool quoted = false;
-
-	for (const char *p = columns; *p; p++) {
-		quoted ^= *p == '"';
-		buf_add(sql, p, 1);
-		if (!quoted && *p == ' ')
-			buf_adds(sql, "r.");
-	}
-}
-
 static void insert_sql(struct buf *sql, const struct target *t, const struct row *shape)
 {
 	buf_addf(sql, "INSERT INTO %s (id%s%s) SELECT u.id%s", t->sql, shape->tags ? ", tags" : "",
 		 shape->columns, shape->tags ? ", u.tags::jsonb" : "");
-	add_fields(sql, shape->columns);
+	record_fields(sql, shape->columns);
 	buf_addf(sql, " FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY"
 		 " u (line, id, tags, n),"
 		 " LATERAL jsonb_populate_record(NULL::%s, u.line::jsonb - '{id,tags}'::text[]) r"

@@ -150,10 +150,6 @@ int batch_attempt(struct worker *w, struct batch *b, struct session **at, struct
 	return b->probe || guards_remembered(b) ? batch_run_guarded(b, s, e) : run_together(w, b, s, e);
 }
 
-/* So often a session may end while a strand runs alone, at no cost: an administrator
- * does that too. */
-#define FREE_LOSSES 3
-
 /* A strand may have cost the session that handled it: it goes alone from now on, and
  * one that did is charged. */
 static void go_alone(struct batch *b, int ret, const struct err *e)

@@ -87,6 +87,9 @@ int batch_run_one(struct batch *b, struct session *s, size_t i, int n_values, co
 int batch_undo_one(struct batch *b, struct session *s, struct err *e) MUST_CHECK;
 /* So often a strand may lose a race, lack a resource or the like at no cost. */
 #define FREE_RACES 8
+/* So often a session may end while a strand runs alone, or its answer is settled, at no
+ * cost: an administrator does that too. */
+#define FREE_LOSSES 3
 /* So often it may be suspected alone before the route is taken to be broken. */
 #define FREE_SUSPICIONS 8
 /* An error of class 42 may be the route's or the strand's own.  True: the strand's, as

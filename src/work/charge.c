@@ -70,12 +70,12 @@ static void note(struct batch *b, size_t i, const PGresult *res, const struct er
 int batch_charge(struct batch *b, struct session *s, size_t i, const struct err *why, bool final,
 		 struct err *e)
 {
-	char instance[24], leased[16];
-	const char *values[] = { b->items[i]->id, instance, why->text, why->sqlstate, leased, final ? "true" : "false" };
+	char leased[16];
+	const char *values[] = { b->items[i]->id, b->context->routes->instance_text, why->text, why->sqlstate,
+				 leased, final ? "true" : "false" };
 	PGresult *res;
 	int ret;
 
-	snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
 	snprintf(leased, sizeof(leased), "%u", b->items[i]->leased);
 	ret = batch_set_anew(b, s, e);
 	if (!ret)

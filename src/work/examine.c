@@ -50,13 +50,11 @@ static void judge(struct batch *b, size_t i, bool bears, const char *state, bool
 static int put_to_rest(struct batch *b, struct session *s, size_t i, struct err *e)
 {
 	bool process = route_is_process(b->route);
-	char instance[24];
 	struct buf dead = BUF_INIT;
-	const char *values[] = { b->items[i]->id, instance, NULL };
+	const char *values[] = { b->items[i]->id, b->context->routes->instance_text, NULL };
 	int ret;
 
 	b->states[i] = ITEM_GONE;
-	snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
 	buf_init(&dead);
 	if (process)
 		keeper_list_dead(b->context->keeper, &dead);
@@ -88,7 +86,6 @@ static int judge_all(struct batch *b, struct session *s, const size_t *positions
 
 int batch_examine(struct batch *b, struct session *s, struct err *e)
 {
-	char instance[24];
 	struct buf ids = BUF_INIT;
 	size_t *positions = calloc(b->n, sizeof(*positions)), n = 0;
 	PGresult *res = NULL;
@@ -102,8 +99,7 @@ int batch_examine(struct batch *b, struct session *s, struct err *e)
 	else if (n)
 		ret = session_restore(s, clock_after_ms(EXAMINE_TIMEOUT_MS), e);
 	if (!ret && n) {
-		const char *values[] = { ids.data, instance };
-		snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
+		const char *values[] = { ids.data, b->context->routes->instance_text };
 		ret = conn_query(s->conn, s->routes[b->route->index].sql.examine, 2, values,
 				 clock_after_ms(EXAMINE_TIMEOUT_MS), &res, e);
 	}

@@ -92,12 +92,11 @@ int batch_undo_one(struct batch *b, struct session *s, struct err *e)
 
 static int run_one(struct batch *b, struct session *s, size_t i, bool guards, struct err *e)
 {
-	char instance[24], leased[16];
-	const char *values[] = { NULL, instance, leased };
+	char leased[16];
+	const char *values[] = { NULL, b->context->routes->instance_text, leased };
 	struct buf id = BUF_INIT;
 	int ret;
 
-	snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
 	snprintf(leased, sizeof(leased), "%u", b->items[i]->leased);
 	buf_init(&id);
 	array_begin(&id);

@@ -25,13 +25,11 @@ static void note(struct batch *b, const PGresult *res)
 
 static int lease(struct batch *b, struct session *s, struct err *e)
 {
-	char instance[24];
 	bool old = clock_now() - conn_opened_at(s->conn) >= LEASE_SESSION_MS * NSEC_PER_MSEC;
-	const char *values[] = { b->items[0]->id, instance, old ? "true" : "false" };
+	const char *values[] = { b->items[0]->id, b->context->routes->instance_text, old ? "true" : "false" };
 	PGresult *res;
 	int ret;
 
-	snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
 	ret = conn_query(s->conn, s->routes[b->route->index].sql.lease, 3, values, batch_deadline(b), &res, e);
 	if (ret)
 		return batch_failed(b, STAGE_CLAIM, ret, e);
@@ -63,10 +61,9 @@ int batch_lease(struct batch *b, struct session *s, struct err *e)
 
 int batch_give_back(struct batch *b, struct session *s, size_t i, struct err *e)
 {
-	char instance[24], leased[16];
-	const char *values[] = { b->items[i]->id, instance, leased };
+	char leased[16];
+	const char *values[] = { b->items[i]->id, b->context->routes->instance_text, leased };
 
-	snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
 	snprintf(leased, sizeof(leased), "%u", b->items[i]->leased);
 	return batch_failed(b, STAGE_CLAIM, conn_query(s->conn, s->routes[b->route->index].sql.give_back, 3, values,
 						       batch_deadline(b), NULL, e), e);

@@ -76,12 +76,10 @@ static void note_handed_out(struct batch *b, const size_t *positions, const PGre
 
 static int send_hand_out(struct batch *b, struct session *s, const char *ids, struct err *e)
 {
-	char instance[24];
 	struct buf dead = BUF_INIT;
-	const char *values[] = { ids, instance, NULL };
+	const char *values[] = { ids, b->context->routes->instance_text, NULL };
 	int ret;
 
-	snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
 	buf_init(&dead);
 	keeper_list_dead(b->context->keeper, &dead);
 	values[2] = dead.data;

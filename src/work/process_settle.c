@@ -17,9 +17,6 @@
 /* So often an answer of a batch may lack a lock or a resource, or lose a race, a second
  * apart: what its handler has done is worth more than another try of it. */
 #define FREE_ANSWER_RACES 30
-/* So often a session may end while an answer is settled, at no cost. */
-#define FREE_LOSSES 3
-
 /* $1, $3 and $4 of `settle`. */
 struct answers {
 	struct buf ids, attempts, replies;
@@ -65,11 +62,9 @@ static void answers_release(struct answers *a)
 
 static int send_together(struct batch *b, struct session *s, const struct answers *a, struct err *e)
 {
-	char instance[24];
-	const char *values[] = { a->ids.data, instance, a->attempts.data, a->replies.data };
+	const char *values[] = { a->ids.data, b->context->routes->instance_text, a->attempts.data, a->replies.data };
 	int ret = conn_pipeline_enter(s->conn, e);
 
-	snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
 	if (!ret)
 		ret = conn_send_prepared(s->conn, s->routes[b->route->index].begin, 0, NULL, e);
 	if (!ret)
@@ -159,17 +154,15 @@ static int blame(struct process_batch *p, struct session *s, size_t at, const st
 static int settle_answer(struct process_batch *p, struct session *s, const struct request *q, struct err *e)
 {
 	struct batch *b = p->batch;
-	char instance[24];
 	struct answers a;
 	struct err why;
 	int ret;
 
-	snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
 	answers_begin(&a);
 	answers_add(&a, q);
 	ret = answers_end(&a, e);
 	if (!ret) {
-		const char *values[] = { a.ids.data, instance, a.attempts.data, a.replies.data };
+		const char *values[] = { a.ids.data, b->context->routes->instance_text, a.attempts.data, a.replies.data };
 		ret = batch_run_one(b, s, q->place, 4, values, true, &why);
 		if (ret == STRAND_ESQL)
 			ret = batch_undo_one(b, s, e) ? STRAND_ECONN : blame(p, s, q->place, &why, e);

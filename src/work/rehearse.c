@@ -73,12 +73,12 @@ static int place_receipt(struct rehearsal *r, bool lease, struct err *e)
 	snprintf(attempt, sizeof(attempt), "%u", lease ? r->attempt : r->attempt - 1);
 	buf_init(&sql);
 	buf_addf(&sql, "INSERT INTO %s AS p (route, strand_id, long_id, state, attempt, due_at, instance, started_at)"
-		 " SELECT %d, strandd.receipt_key($1), strandd.long_id($1), $2, $3::integer, pg_catalog.now(), %lld,"
+		 " SELECT %d, strandd.receipt_key($1), strandd.long_id($1), $2, $3::integer, pg_catalog.now(), %s,"
 		 "  pg_catalog.clock_timestamp()"
 		 " ON CONFLICT (route, strand_id) DO UPDATE SET long_id = excluded.long_id, state = excluded.state,"
 		 "  attempt = excluded.attempt, due_at = excluded.due_at, instance = excluded.instance, error = NULL,"
 		 "  sqlstate = NULL, reply_ids = NULL, started_at = excluded.started_at, finished_at = NULL, marked = false",
-		 route->receipts, route->number, (long long)r->table->instance);
+		 route->receipts, route->number, r->table->instance_text);
 	ret = sql.failed ? err_set(e, STRAND_ENOMEM, "out of memory")
 		: conn_query(r->session->conn, sql.data, 3, values, soon(r), NULL, e);
 	buf_release(&sql);
@@ -181,13 +181,12 @@ static int read_settled(struct rehearsal *r, struct rehearsed *d, struct err *e)
 /* As the service would: the attempt has failed. */
 static int charge(struct rehearsal *r, bool leased, bool final, struct rehearsed *d, struct err *e)
 {
-	char instance[24], lease[16];
-	const char *values[] = { r->id, instance, d->why.text, d->why.sqlstate, lease, final ? "true" : "false" };
+	char lease[16];
+	const char *values[] = { r->id, r->table->instance_text, d->why.text, d->why.sqlstate, lease, final ? "true" : "false" };
 	struct session *s = r->session;
 	PGresult *res;
 	int ret;
 
-	snprintf(instance, sizeof(instance), "%lld", (long long)r->table->instance);
 	snprintf(lease, sizeof(lease), "%u", leased ? r->attempt : 0);
 	ret = batch_set_anew(&r->batch, s, e);
 	if (!ret)
@@ -259,13 +258,11 @@ static int settle(struct rehearsal *r, int n_values, const char *const *values, 
 
 int rehearse_function(struct rehearsal *r, struct rehearsed *ret, struct err *e)
 {
-	char instance[24];
 	struct buf ids;
-	const char *values[] = { NULL, instance, "0" };
+	const char *values[] = { NULL, r->table->instance_text, "0" };
 	int code = one_id(r, &ids, e);
 
 	*ret = (struct rehearsed){ .state = ITEM_TAKEN };
-	snprintf(instance, sizeof(instance), "%lld", (long long)r->table->instance);
 	values[0] = ids.data;
 	if (!code)
 		code = begin(r, false, e);
@@ -293,14 +290,12 @@ static int read_row(const PGresult *res, char **ret_row, struct rehearsed *d, st
 
 static int hand_out(struct rehearsal *r, char **ret_row, struct rehearsed *d, struct err *e)
 {
-	char instance[24];
 	struct session *s = r->session;
 	struct buf ids;
-	const char *values[] = { NULL, instance, "{}" };
+	const char *values[] = { NULL, r->table->instance_text, "{}" };
 	PGresult *res = NULL;
 	int ret = one_id(r, &ids, e);
 
-	snprintf(instance, sizeof(instance), "%lld", (long long)r->table->instance);
 	values[0] = ids.data;
 	if (!ret)
 		ret = conn_query(s->conn, s->routes[r->batch.route->index].sql.hand_out, 3, values, soon(r), &res, e);
@@ -325,11 +320,10 @@ int rehearse_hand_out(struct rehearsal *r, char **ret_row, struct rehearsed *ret
 
 static int settle_answer(struct rehearsal *r, const struct request *q, struct rehearsed *d, struct err *e)
 {
-	char instance[24], attempts[24];
+	char attempts[24];
 	struct buf ids, replies;
 	int ret = one_id(r, &ids, e);
 
-	snprintf(instance, sizeof(instance), "%lld", (long long)r->table->instance);
 	snprintf(attempts, sizeof(attempts), "{%u}", r->attempt);
 	buf_init(&replies);
 	array_begin(&replies);
@@ -338,7 +332,7 @@ static int settle_answer(struct rehearsal *r, const struct request *q, struct re
 	if (!ret && replies.failed)
 		ret = err_set(e, STRAND_ENOMEM, "out of memory");
 	if (!ret) {
-		const char *values[] = { ids.data, instance, attempts, replies.data };
+		const char *values[] = { ids.data, r->table->instance_text, attempts, replies.data };
 		ret = settle(r, 4, values, true, d, e);
 	}
 	buf_release(&ids);

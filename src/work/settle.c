@@ -94,11 +94,9 @@ void batch_undo(struct batch *b)
 
 static int send_settle(struct batch *b, struct session *s, const char *ids, struct err *e)
 {
-	char instance[24];
-	const char *values[] = { ids, instance, "0" };
+	const char *values[] = { ids, b->context->routes->instance_text, "0" };
 	int ret = conn_pipeline_enter(s->conn, e);
 
-	snprintf(instance, sizeof(instance), "%lld", (long long)b->context->routes->instance);
 	if (!ret)
 		ret = conn_send_prepared(s->conn, s->routes[b->route->index].settle, 3, values, e);
 	if (!ret)
