@@ -96,6 +96,13 @@ static int run_alone(struct batch *b, struct session *s, struct err *e)
 	return ret;
 }
 
+/* Did the run of a strand that goes alone leave its lease as it was? */
+static bool lease_is_open(const struct worker *w, const struct batch *b)
+{
+	return !w->child && b->n == 1 && b->items[0]->leased &&
+	       (b->states[0] == ITEM_TAKEN || b->states[0] == ITEM_OURS || b->states[0] == ITEM_PUT_OFF);
+}
+
 /* A lease does not outlive its run.  Its strand may wait for long behind others, or in
  * a suspended route, or in a service that ends, and other instances would take the lease
  * for that of a dead one and charge it.  So this comes before all else, also before a
@@ -114,8 +121,7 @@ bool worker_end_lease(struct worker *w, struct batch *b)
 	struct err e, ignored;
 	int ret;
 
-	if (w->child || b->n > 1 || !d->leased ||
-	    (b->states[0] != ITEM_TAKEN && b->states[0] != ITEM_OURS && b->states[0] != ITEM_PUT_OFF))
+	if (!lease_is_open(w, b))
 		return false;
 	while ((ret = connpool_get(&w->pool, 0, &s, &e)) && stop_level(x->stop) == STOP_NONE)
 		worker_outage(w, &e);
