@@ -202,17 +202,39 @@ static bool any_settled(const struct batch *b)
 	return false;
 }
 
+/* Another went through, perhaps because what was missing has come since. */
+static int try_suspect_again(struct batch *b, struct session *s, size_t i, struct err *e)
+{
+	struct err why;
+	int ret;
+
+	b->states[i] = ITEM_OURS;
+	ret = run_one(b, s, i, true, &why);
+	if (!ret) {
+		batch_note_handled(b, i);
+		return 0;
+	}
+	if (ret == STRAND_ESQL)
+		ret = batch_undo_one(b, s, e);
+	else
+		*e = why;
+	if (ret)
+		return batch_failed(b, STAGE_HANDLE, ret, e);
+	(void)!batch_failed(b, STAGE_HANDLE, STRAND_ESQL, &why);
+	return b->fault == FAULT_CONFIGURATION ? batch_charge(b, s, i, &why, false, e) : blame(b, s, i, &why, e);
+}
+
 /* Others of the route went through: it is not broken, these strands are. */
 static int charge_suspects(struct batch *b, struct session *s, struct err *e)
 {
 	int ret = 0;
 
+	b->why.code = 0;
 	for (size_t i = 0; !ret && i < b->n; i++) {
 		if (!b->suspects[i].code)
 			continue;
-		ret = batch_charge(b, s, i, &b->suspects[i], false, e);
 		b->suspects[i].code = 0;
-		b->why.code = 0;
+		ret = try_suspect_again(b, s, i, e);
 	}
 	return ret;
 }

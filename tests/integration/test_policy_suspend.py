@@ -36,10 +36,31 @@ def test_a_missing_table_suspends_and_charges_nothing(db, daemon, wait_until):
     assert d.log().count("route suspended: its handler is broken") == 1 and "strandctl resume" in d.log()
     db.execute("CREATE TABLE missing_table (i int); GRANT SELECT ON missing_table TO strandd_service")
     wait_suspended(db, wait_until, False, 40)
-    wait_until(lambda: list(service.states(db, "dm", p.PLAN).values()) == ["done"] * 30)
+    wait_until(lambda: list(service.states(db, "dm", p.PLAN).values()) == ["done"] * 30, 20,
+               what=lambda: f"30 done, not {service.states(db, 'dm', p.PLAN)}")
     assert db.value("SELECT max(attempt) FROM dm_receipts") == 1
     wait_until(lambda: gauge(d) == 0)
     assert "route resumed" in d.log() and d.metrics()[f"strandd_suspensions_total{p.LABELS}"] == 1
+
+
+def test_what_failed_before_it_was_mended_is_tried_again_before_it_is_charged(db, daemon, wait_until):
+    """Of one batch, one strand fails and a later one goes through: because the first is
+    bad, or because what was missing has come in between."""
+    db.execute("GRANT CREATE ON SCHEMA test TO strandd_service")
+    service.function(db, """BEGIN
+        CASE strand->>'kind'
+            WHEN 'first' THEN PERFORM pg_sleep(1);
+            WHEN 'makes' THEN EXECUTE 'CREATE TABLE test.late (i int)';
+            ELSE EXECUTE 'SELECT FROM test.late';
+        END CASE;
+        RETURN NEXT jsonb_build_object('kind', 'reply');
+    END""", name="test.mends")
+    daemon([p.route("test.mends", attempts=1)], {"workers": {"threads": 1, "handler_timeout": "10min"}})
+    p.publish(db, "AD_first", "first")
+    wait_until(lambda: service.sleeping(db) == 1)
+    db.execute("INSERT INTO ad_strands (id, tags, kind) SELECT 'AD_' || k, jsonb_build_array(%s), k FROM unnest(ARRAY['needs', 'makes']) k", (p.PLAN,))
+    wait_until(lambda: list(service.states(db, "dm", p.PLAN).values()) == ["done"] * 3, what=lambda: service.states(db, "dm", p.PLAN))
+    assert db.value("SELECT max(attempt) FROM dm_receipts") == 1
 
 
 def test_the_handler_itself_is_dropped_and_made_again(db, daemon, wait_until):
